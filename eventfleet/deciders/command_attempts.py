@@ -1,15 +1,17 @@
-"""Attempt: one command of a call to the Manager, on its way to its outcome."""
+"""Attempts of a Manager: commands of a call on their way to their outcomes, and their order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Outcome
-from eventfleet.deciders.state_command import StateCommand
+from eventfleet.deciders.state_command import NewEvents, StateCommand
 from eventfleet.states.live_state import LiveState
 from eventfleet.topics.event import EventRecord
+
+MAX_UNANSWERED_AGGREGATES = 1_000
 
 # How far an attempt is. Structs: a frozen dataclass takes several times as long to make.
 
@@ -33,8 +35,6 @@ class Putting(Struct, frozen=True):
 class Stored(Struct, frozen=True):
     """The events are put, and not yet published."""
 
-    events: list[EventRecord]
-
 
 class Beaten(Struct, frozen=True):
     """The store refused the events: `key`, `version` or `event id`, is taken. Where they were
@@ -55,6 +55,7 @@ Progress = Begun | Found | Putting | Stored | Beaten | TooLarge | Ended
 
 BEGUN: Final = Begun()
 PUTTING: Final = Putting()
+STORED: Final = Stored()
 TOO_LARGE: Final = TooLarge()
 ENDED: Final = Ended()
 
@@ -62,19 +63,22 @@ ENDED: Final = Ended()
 class Attempt:
     """A command and the progress of its latest attempt.
 
-    `live` is the latest state of its aggregate, taken from the Querier until it is given back; None
-    where no state is needed. `seen` has the earlier events that the decision sees, by the ids of
-    their commands.
+    `sees` has the ids of the commands that the decision sees, by the ids of their first events,
+    `seen` those events by the ids of their commands. `live` is the latest state of its aggregate,
+    taken from the Querier until it is given back; None where no state is needed. `made` are its
+    events, once it is decided.
     """
 
     __slots__ = (
-        *("_answer", "_index", "aggregate_id", "command", "event", "live", "progress"),
-        "seen",
+        *("_answer", "_index", "aggregate_id", "command", "event", "live", "made", "needs_state"),
+        *("progress", "seen", "sees"),
     )
 
     def __init__(self, index: int, command: StateCommand, answer: Answer) -> None:
         self.command, self.event = command, command.event
         self.aggregate_id = self.event.aggregate_id
+        self.needs_state = command.payload is not None
+        self.sees: dict[str, str] = {}
         self._index, self._answer = index, answer
         self.begin()
 
@@ -82,6 +86,7 @@ class Attempt:
         """Start over."""
         self.progress: Progress = BEGUN
         self.live: LiveState | None = None
+        self.made: NewEvents | None = None
         self.seen: dict[str, EventRecord] = {}
 
     def end(self, outcome: Outcome) -> None:
@@ -103,3 +108,34 @@ def build_rounds(commands: Sequence[StateCommand], answer: Answer) -> list[list[
             rounds.append([])
         rounds[count].append(attempt)
     return rounds
+
+
+def end_all(attempts: Sequence[Attempt], outcome: Outcome) -> None:
+    for attempt in attempts:
+        attempt.end(outcome)
+
+
+class UnansweredPuts:
+    """Remembers the aggregates whose last put the store did not answer, until a put is answered.
+
+    So no other aggregate waits with one that an open transaction holds.
+    """
+
+    def __init__(self) -> None:
+        self._aggregate_ids: set[str] = set()
+
+    def add(self, aggregate_id: str) -> None:
+        if len(self._aggregate_ids) < MAX_UNANSWERED_AGGREGATES:
+            self._aggregate_ids.add(aggregate_id)
+
+    def discard(self, aggregate_ids: Iterable[str]) -> None:
+        self._aggregate_ids.difference_update(aggregate_ids)
+
+    def batches(self, attempts: Sequence[Attempt], size: int) -> list[Sequence[Attempt]]:
+        """Divide attempts into batches of up to this size; a remembered aggregate goes alone."""
+        together, alone = attempts, list[Sequence[Attempt]]()
+        if self._aggregate_ids:
+            together = [a for a in attempts if a.aggregate_id not in self._aggregate_ids]
+            alone = [[a] for a in attempts if a.aggregate_id in self._aggregate_ids]
+        starts = range(0, len(together), size)
+        return [*alone, *(together[start : start + size] for start in starts)]

@@ -86,7 +86,7 @@ class Commander:
         errors: dict[int, PutError | None] = {i: TooLate() for i, _ in events if is_late(i)}
         in_time = [(index, event) for index, event in events if index not in errors]
         try:
-            puts = [(event, self._partition(event)) for _, event in in_time]
+            puts = [(e, partition_of(e.aggregate_id, self._partitions)) for _, e in in_time]
             found: list[Duplicate | None] = await self._store.put_each(puts) if puts else []
             errors.update(zip((index for index, _ in in_time), found, strict=True))
         except ServerUnavailable as error:
@@ -100,10 +100,8 @@ class Commander:
             async with self._transactions:
                 if is_late(index):
                     return TooLate()
-                await self._store.put(events, self._partition(events[0]))
+                partition = partition_of(events[0].aggregate_id, self._partitions)
+                await self._store.put(events, partition)
         except (Duplicate, ServerUnavailable) as error:
             return error
         return None
-
-    def _partition(self, event: EventRecord) -> int:
-        return partition_of(event.aggregate_id, self._partitions)

@@ -11,63 +11,47 @@ that: the store's unique index refuses them unless the state was the latest and 
 Then, and where no event comes of it, the store is read and the command decided as above.
 """
 
-import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
+from itertools import chain
 from typing import Any
-
-from msgspec import Struct
-from msgspec.structs import replace
 
 from eventfleet.deciders.command_attempts import (
     PUTTING,
-    TOO_LARGE,
+    STORED,
     Attempt,
     Beaten,
-    Ended,
     Found,
     Putting,
     Stored,
     TooLarge,
+    UnansweredPuts,
     build_rounds,
 )
+from eventfleet.deciders.command_lookup import CommandLookup
 from eventfleet.deciders.commander import Commander, TooLate
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
-from eventfleet.deciders.expected_version import is_expected, version_conflict
-from eventfleet.deciders.failures import decide_failed, replay_failed
-from eventfleet.deciders.outcomes import (
-    DEADLINE_PASSED,
-    Accepted,
-    Conflict,
-    Outcome,
-    Rejected,
-    Unavailable,
-)
+from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Unavailable
 from eventfleet.deciders.repeated_commands import repeat_answer
+from eventfleet.deciders.run_all import Part, beside, run_all
 from eventfleet.deciders.state_command import (
+    NewEvents,
     StateCommand,
-    make_context,
-    make_events,
+    decide_events,
     seen_event_ids,
+    undecidable,
 )
 from eventfleet.deciders.timeout import Timeout
-from eventfleet.deciders.unanswered_puts import UnansweredPuts
-from eventfleet.model.command_rules import CommandContext, Rejection
 from eventfleet.model.domain import Domain
-from eventfleet.model.payloads import Command, Event
-from eventfleet.model.value_copy import copy_value
-from eventfleet.states.latest_states import LatestState, LatestStateQuery
-from eventfleet.states.live_state import LiveState, ReplayFailed
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.retry import CONFLICT
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.event import EventRecord
 
 MAX_BATCH_COMMANDS = 100
 PUT_UNANSWERED = Unavailable(
@@ -75,7 +59,6 @@ PUT_UNANSWERED = Unavailable(
     "another writer holds the aggregate"
 )
 
-Part = Coroutine[Any, Any, None]
 Announce = Callable[[Sequence[EventRecord]], None]
 """Told of events once they are stored, before they are produced. Returns at once, never raises."""
 
@@ -87,13 +70,6 @@ class ManagerStatistics:
 
     conflicts: int = 0
     unpublished: int = 0
-
-
-class NewEvents(Struct):
-    """The events that a command makes, and the state after them where a state was needed."""
-
-    events: list[EventRecord]
-    live: LiveState | None
 
 
 class Manager:
@@ -113,6 +89,7 @@ class Manager:
         self._domain, self._clock, self._jitter = domain, clock, jitter
         self._announce = announce
         self._querier, self._commander, self._publisher = querier, commander, publisher
+        self._lookup = CommandLookup(domain.name, querier, commander)
         self._unanswered = UnansweredPuts()
         self.statistics = ManagerStatistics()
 
@@ -131,91 +108,83 @@ class Manager:
         self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer
     ) -> None:
         """Answer each by its index; Failed where the domain's own code raised."""
-        for attempts in build_rounds(commands, answer):
-            batches = self._unanswered.batches(attempts, MAX_BATCH_COMMANDS)
-            await _run_all([self._decide_batch(batch, deadline) for batch in batches])
+        for round in build_rounds(commands, answer):
+            attempts = self._with_seen(round) if self._domain.takes_context else round
+            groups: list[Sequence[Attempt]] = []
+            for batch in self._unanswered.batches(attempts, MAX_BATCH_COMMANDS):
+                groups += self._divide(batch)
+            await run_all([self._decide_together(group, deadline) for group in groups])
 
-    async def _decide_batch(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
-        """Decide those whose cached state suffices apart from the others: none waits, once it is
-        stored, for a read of the others before it is published."""
-        on_cached: list[tuple[Attempt, NewEvents]] = []
-        others: list[Attempt] = []
+    def _with_seen(self, attempts: Sequence[Attempt]) -> list[Attempt]:
+        """Note what the decisions see, and end those on which the domain's `sees` raises."""
+        known = []
         for attempt in attempts:
-            if made := self._decide_optimistically(attempt):
-                on_cached.append((attempt, made))
-            else:
-                others.append(attempt)
-        parts: list[Part] = [self._put_optimistically(on_cached, deadline)] if on_cached else []
-        await _run_all([*parts, self._decide(others, deadline)] if others else parts)
+            try:
+                attempt.sees = seen_event_ids(self._domain, attempt.command)
+                known.append(attempt)
+            except Exception as error:
+                attempt.end(undecidable(self._domain, attempt.command, error))
+        return known
 
-    async def _put_optimistically(
-        self, decided: Sequence[tuple[Attempt, NewEvents]], deadline: datetime
-    ) -> None:
-        attempts = [attempt for attempt, _ in decided]
-        await self._attempt(attempts, deadline, partial(self._put, decided))
-        await self._continue(attempts, deadline, self._decide_stale)
-
-    async def _decide(
-        self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
-    ) -> None:
-        """Decide all together, each on the latest state."""
+    def _divide(self, attempts: Sequence[Attempt]) -> list[Sequence[Attempt]]:
+        """Part those whose cached state suffices from the others: none waits, once it is stored,
+        for a read of the others before it is published."""
         for attempt in attempts:
-            attempt.begin()
-        await self._attempt(attempts, deadline, partial(self._find_and_put, attempts))
-        await self._continue(attempts, deadline, partial(self._decide_again, number=number))
+            if attempt.needs_state and not attempt.sees:
+                self._decide_optimistically(attempt)
+        on_cached = [each for each in attempts if each.made]
+        others = [each for each in attempts if not each.made] if on_cached else attempts
+        return [group for group in (on_cached, others) if group]
 
-    async def _continue(
-        self,
-        attempts: Sequence[Attempt],
-        deadline: datetime,
-        decide_again: Callable[[Sequence[Attempt], datetime], Part],
-    ) -> None:
-        """Publish the stored ones, while those that were beaten are decided again, and each that is
-        too large is decided alone."""
-        stored: list[tuple[Attempt, list[EventRecord]]] = []
-        beaten: list[Attempt] = []
-        parts: list[Part] = []
-        for attempt in attempts:
-            match attempt.progress:
-                case Stored(events=events):
-                    stored.append((attempt, events))
-                case Beaten():
-                    beaten.append(attempt)
-                case TooLarge():
-                    parts.append(self._decide([attempt], deadline))
-        if stored:
-            parts.append(self._publish(stored, deadline))
-        if beaten:
-            parts.append(decide_again(beaten, deadline))
-        await _run_all(parts)
+    def _decide_optimistically(self, attempt: Attempt) -> None:
+        """Decide a command on the cached state, if there is one and events come of it: only the
+        latest state can tell another outcome."""
+        if live := self._querier.peek_cached(attempt.aggregate_id):
+            number = self._commander.dispense(live)
+            made = decide_events(self._domain, attempt.command, live, number, {})
+            if isinstance(made, NewEvents):
+                attempt.made = made
+                attempt.live = self._querier.take_cached(attempt.aggregate_id)
 
-    async def _decide_stale(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
-        """Decide on the latest state, at once: the cached one was not, or these are repeats."""
-        self.statistics.conflicts += sum(
-            isinstance(each.progress, Beaten) and each.progress.key == "version"
-            for each in attempts
-        )
-        await self._decide(attempts, deadline)
+    async def _decide_together(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
+        """Decide commands of different aggregates, and again those that another writer has beaten.
 
-    async def _decide_again(
-        self, attempts: Sequence[Attempt], deadline: datetime, number: int
-    ) -> None:
-        if number == CONFLICT.attempts:
-            for attempt in attempts:
+        The stored ones are published meanwhile, and each that is too large is decided alone.
+        """
+        tries = 0 if attempts[0].made else 1
+        async with beside() as start:
+            while attempts:
+                await self._attempt(attempts, deadline)
+                stored = [each for each in attempts if isinstance(each.progress, Stored)]
+                for each in [each for each in attempts if isinstance(each.progress, TooLarge)]:
+                    each.begin()
+                    start(self._decide_together([each], deadline))
+                attempts = [each for each in attempts if isinstance(each.progress, Beaten)]
+                if stored and attempts:
+                    start(self._publish(stored, deadline))
+                elif stored:
+                    await self._publish(stored, deadline)
+                if attempts:
+                    attempts = await self._try_again(attempts, tries)
+                    tries += 1
+
+    async def _try_again(self, beaten: Sequence[Attempt], tries: int) -> Sequence[Attempt]:
+        """Start over: at once where the cached state was not the latest, or these are repeats."""
+        if tries == CONFLICT.attempts:
+            for attempt in beaten:
                 where = f"{self._domain.name} {attempt.aggregate_id!r}"
-                gave_up = f"gave up after {number} concurrent-write conflicts"
+                gave_up = f"gave up after {tries} concurrent-write conflicts"
                 attempt.end(Conflict(f"{where}: {gave_up}"))
-            return
-        self.statistics.conflicts += len(attempts)
-        await self._clock.sleep(CONFLICT.pause(number, self._jitter))
-        await self._decide(attempts, deadline, number + 1)
+            return ()
+        keys = [each.progress.key for each in beaten if isinstance(each.progress, Beaten)]
+        self.statistics.conflicts += len(keys) if tries else keys.count("version")
+        if tries:
+            await self._clock.sleep(CONFLICT.pause(tries, self._jitter))
+        for attempt in beaten:
+            attempt.begin()
+        return beaten
 
-    async def _attempt(
-        self,
-        attempts: Sequence[Attempt],
-        deadline: datetime,
-        run: Callable[[], Coroutine[Any, Any, None]],
-    ) -> None:
+    async def _attempt(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
         """After it each is stored, beaten or too large, or has its end. The states are given
         back, whatever became of the commands."""
         left = (deadline - self._clock.steady()).total_seconds()
@@ -223,7 +192,7 @@ class Manager:
             if left <= 0:
                 raise TimeoutError
             with Timeout(left):
-                await run()
+                await (self._put if attempts[0].made else self._find_and_put)(attempts)
         except TimeoutError:
             for attempt in attempts:
                 if isinstance(attempt.progress, Putting):
@@ -240,191 +209,37 @@ class Manager:
         attempt.end(outcome)
 
     async def _find_and_put(self, attempts: Sequence[Attempt]) -> None:
-        await self._find(attempts)
-        made, repeated = [], []
+        """Find the latest states, validate, and put the events."""
+        await self._lookup.find(attempts)
+        decided: list[Attempt] = []
+        parts: list[Part] = []
         for attempt in attempts:
             match attempt.progress:
                 case Found(event=None, next_version=version):
-                    if events := self._decide_events(attempt, version):
-                        made.append((attempt, events))
+                    about = attempt.command, attempt.live, version, attempt.seen
+                    made = decide_events(self._domain, *about)
+                    if isinstance(made, NewEvents):
+                        attempt.made = made
+                        decided.append(attempt)
+                    else:
+                        attempt.end(made)
                 case Found(event=EventRecord() as first):
-                    repeated.append((attempt, first))
-        parts = [self._repeat(attempt, first) for attempt, first in repeated]
-        await _run_all([self._put(made), *parts] if made else parts)
+                    parts.append(self._repeat(attempt, first))
+        await run_all([self._put(decided), *parts] if decided else parts)
 
-    # Decide on the cached state
-
-    def _decide_optimistically(self, attempt: Attempt) -> NewEvents | None:
-        """The events of a command on the cached state; None where there is no such state, or where
-        the outcome is another, which only the latest state can tell."""
-        live = self._querier.peek_cached(attempt.aggregate_id) if _has_validator(attempt) else None
-        if live:
-            with suppress(Exception):  # raised again on the latest state
-                if made := self._events_on_cached(attempt.command, live):
-                    attempt.live = self._querier.take_cached(attempt.aggregate_id)
-                    return made
-        return None
-
-    def _events_on_cached(self, command: StateCommand, live: LiveState) -> NewEvents | None:
-        assert command.payload is not None
-        if seen_event_ids(self._domain, command) or not is_expected(
-            live.version, command.expected_version
-        ):
-            return None
-        context = make_context(self._domain, command, {})
-        answer = self._decide_events_on(live, command.payload, context)
-        if isinstance(answer, Rejection):
-            return None
-        return self._make_events(command, live, answer)
-
-    # Get the validator, and the latest state for it
-
-    async def _find(self, attempts: Sequence[Attempt]) -> None:
-        """A command without a validator needs no state, only the next event number. For a cached
-        state the Querier answers both in one query."""
-        on_state: list[Attempt] = []
-        on_number: list[Attempt] = []
+    async def _put(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
-            with_state = _has_validator(attempt) or self._querier.is_cached(attempt.aggregate_id)
-            (on_state if with_state else on_number).append(attempt)
-        parts = [self._find_states(on_state)] if on_state else []
-        await _run_all([*parts, self._find_numbers(on_number)] if on_number else parts)
-
-    async def _find_states(self, attempts: Sequence[Attempt]) -> None:
-        seen = {attempt: self._seen_event_ids(attempt) for attempt in attempts}
-        attempts = [attempt for attempt in attempts if not isinstance(attempt.progress, Ended)]
-        if not attempts:
-            return
-        queries = [
-            LatestStateQuery(each.aggregate_id, each.event.id, (*seen[each],)) for each in attempts
-        ]
-        try:
-            results = await self._querier.latest_states(queries)
-        except ServerUnavailable as error:
-            _end_all(attempts, Unavailable(str(error)))
-            return
-        unfoldable: list[tuple[Attempt, ReplayFailed]] = []
-        for attempt, result in zip(attempts, results, strict=True):
-            match result:
-                case LatestState(live, event, found):
-                    attempt.live = live
-                    attempt.seen = {
-                        seen[attempt][each.id]: each for each in found if not each.discarded
-                    }
-                    attempt.progress = Found(event, self._commander.dispense(live))
-                case None:
-                    attempt.progress = TOO_LARGE
-                case ReplayFailed():
-                    unfoldable.append((attempt, result))
-                case ServerUnavailable():
-                    attempt.end(Unavailable(str(result)))
-        if unfoldable:
-            await self._find_unfoldable(unfoldable)
-
-    def _seen_event_ids(self, attempt: Attempt) -> dict[str, str]:
-        """None, and the end of the attempt, where the domain's `sees` raises."""
-        try:
-            return seen_event_ids(self._domain, attempt.command)
-        except Exception as error:
-            self._end_failed(attempt, error)
-            return {}
-
-    async def _find_unfoldable(self, unfoldable: Sequence[tuple[Attempt, ReplayFailed]]) -> None:
-        """Without its state a command may still be a repeat, or need no state; others fail."""
-        await self._find_numbers([attempt for attempt, _ in unfoldable])
-        for attempt, error in unfoldable:
-            if _has_validator(attempt) and _is_new(attempt):
-                attempt.end(replay_failed(self._domain.name, error))
-
-    async def _find_numbers(self, attempts: Sequence[Attempt]) -> None:
-        try:
-            stored, versions = await asyncio.gather(
-                self._querier.find_stored([attempt.event.key for attempt in attempts]),
-                self._commander.dispense_all([attempt.aggregate_id for attempt in attempts]),
-            )
-            if late := await self._find_late(attempts, versions):
-                stored = {**stored, **late}
-        except ServerUnavailable as error:
-            _end_all(attempts, Unavailable(str(error)))
-            return
-        for attempt, version in zip(attempts, versions, strict=True):
-            attempt.progress = Found(stored.get(attempt.event.key), version)
-
-    async def _find_late(
-        self, attempts: Sequence[Attempt], versions: Sequence[int]
-    ) -> Mapping[EventKey, EventRecord]:
-        """Look again for commands that meet another version than they expect: it may be their own,
-        put by another call between the two reads."""
-        keys = [
-            attempt.event.key
-            for attempt, version in zip(attempts, versions, strict=True)
-            if not is_expected(version - 1, attempt.command.expected_version)
-        ]
-        return await self._querier.find_stored(keys) if keys else {}
-
-    # Validate, make events, put and produce them
-
-    def _decide_events(self, attempt: Attempt, version: int) -> NewEvents | None:
-        """The events from `version` on of a command that passes; None ends the attempt."""
-        expected = attempt.command.expected_version
-        if expected is not None and not is_expected(version - 1, expected):
-            attempt.end(
-                version_conflict(self._domain.name, attempt.aggregate_id, expected, version - 1)
-            )
-            return None
-        if not _has_validator(attempt):
-            return NewEvents([replace(attempt.event, version=version)], attempt.live)
-        assert attempt.live
-        try:
-            payloads = self._validate(attempt)
-            return self._make_events(attempt.command, attempt.live, payloads) if payloads else None
-        except Exception as error:
-            self._end_failed(attempt, error)
-            return None
-
-    def _end_failed(self, attempt: Attempt, error: Exception) -> None:
-        name = f"{type(attempt.command.payload).__name__} {attempt.command.command_id}"
-        attempt.end(decide_failed(name, self._domain.name, attempt.aggregate_id, error))
-
-    def _validate(self, attempt: Attempt) -> list[Event] | None:
-        payload = attempt.command.payload
-        assert attempt.live
-        assert payload is not None
-        context = make_context(self._domain, attempt.command, attempt.seen)
-        answer = self._decide_events_on(attempt.live, payload, context)
-        if isinstance(answer, Rejection):
-            attempt.end(Rejected(answer.reason))
-            return None
-        return answer
-
-    def _decide_events_on(
-        self, live: LiveState, payload: Command, context: CommandContext | None
-    ) -> list[Event] | Rejection:
-        """Run `decide` on a state and a payload of its own: it may be run again on the same."""
-        return self._domain.decide_events(live.copy_state(), copy_value(payload), context)
-
-    def _make_events(
-        self, command: StateCommand, live: LiveState, payloads: list[Event]
-    ) -> NewEvents:
-        after = live.copy()
-        events = make_events(self._domain, command, payloads, self._commander.dispense(live) - 1)
-        for event in events:
-            after.fold(self._domain, event)
-        return NewEvents(events, after)
-
-    async def _put(self, attempts: Sequence[tuple[Attempt, NewEvents]]) -> None:
-        for attempt, _ in attempts:
             attempt.progress = PUTTING
-
-        def is_late(index: int) -> bool:
-            return attempts[index][0].command.is_late(self._clock.steady())
-
-        errors = await self._commander.put([made.events for _, made in attempts], is_late)
-        self._unanswered.discard(attempt.aggregate_id for attempt, _ in attempts)
-        for (attempt, made), error in zip(attempts, errors, strict=True):
+        steady = self._clock.steady
+        errors = await self._commander.put(
+            _events_of(attempts), lambda index: attempts[index].command.is_late(steady())
+        )
+        self._unanswered.discard(attempt.aggregate_id for attempt in attempts)
+        for attempt, error in zip(attempts, errors, strict=True):
             match error:
                 case None:
-                    attempt.progress, attempt.live = Stored(made.events), made.live
+                    assert attempt.made
+                    attempt.progress, attempt.live = STORED, attempt.made.live
                 case Duplicate(key=key):
                     attempt.progress = Beaten(key)
                 case TooLate():
@@ -432,43 +247,21 @@ class Manager:
                 case ServerUnavailable():
                     self._end_unanswered(attempt, Unavailable(str(error)))
 
-    async def _publish(
-        self, stored: Sequence[tuple[Attempt, list[EventRecord]]], deadline: datetime
-    ) -> None:
+    async def _publish(self, stored: Sequence[Attempt], deadline: datetime) -> None:
+        events = _events_of(stored)
         if self._announce:
-            self._announce([event for _, events in stored for event in events])
-        last_events = [events[-1] for _, events in stored]
-        published = await self._publisher.publish(last_events, deadline)
+            self._announce([*chain(*events)])
+        published = await self._publisher.publish([each[-1] for each in events], deadline)
         if not published:
             self.statistics.unpublished += len(stored)
-        for attempt, events in stored:
-            place = self._publisher.destination(events[0]).name
-            attempt.end(Accepted(events[0].id, place, events[-1].version, published))
+        for attempt, own in zip(stored, events, strict=True):
+            place = self._publisher.destination(own[0]).name
+            attempt.end(Accepted(own[0].id, place, own[-1].version, published))
 
     async def _repeat(self, attempt: Attempt, first: EventRecord) -> None:
         place = self._publisher.destination(first).name
         attempt.end(await repeat_answer(self._querier, attempt.command, first, place))
 
 
-def _has_validator(attempt: Attempt) -> bool:
-    return attempt.command.payload is not None
-
-
-def _is_new(attempt: Attempt) -> bool:
-    """True once the store was read and has no event of the command."""
-    return isinstance(attempt.progress, Found) and attempt.progress.event is None
-
-
-def _end_all(attempts: Sequence[Attempt], outcome: Outcome) -> None:
-    for attempt in attempts:
-        attempt.end(outcome)
-
-
-async def _run_all(parts: Sequence[Part]) -> None:
-    """Run all to their ends, a single one without a task; then raise the first error."""
-    if len(parts) == 1:
-        await parts[0]
-        return
-    for result in await asyncio.gather(*parts, return_exceptions=True):
-        if result:
-            raise result
+def _events_of(attempts: Sequence[Attempt]) -> list[list[EventRecord]]:
+    return [attempt.made.events for attempt in attempts if attempt.made]

@@ -10,10 +10,14 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.command_event import event_of_command
 from eventfleet.deciders.event_id import event_id
-from eventfleet.deciders.proposed_event import is_readable_type
-from eventfleet.model.command_rules import CommandContext, Decides, Emits
+from eventfleet.deciders.expected_version import is_expected, version_conflict
+from eventfleet.deciders.failures import decide_failed
+from eventfleet.deciders.outcomes import Outcome, Rejected
+from eventfleet.model.command_rules import CommandContext, Decides, Emits, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
+from eventfleet.model.value_copy import copy_value
+from eventfleet.states.live_state import LiveState
 from eventfleet.topics.codec import convert, decode, encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import (
@@ -89,11 +93,9 @@ def seen_event_ids(domain: Domain[Any], command: StateCommand) -> dict[str, str]
 
 def make_context(
     domain: Domain[Any], command: StateCommand, seen: Mapping[str, EventRecord]
-) -> CommandContext | None:
-    """The context of a decision, where the domain takes one; `seen` are the events that it sees, by
-    the ids of their commands. InvalidRecord for one that does not fit the domain."""
-    if not domain.takes_context:
-        return None
+) -> CommandContext:
+    """The context of a decision; `seen` are the events that it sees, by the ids of their commands.
+    InvalidRecord for one that does not fit the domain."""
     payloads = {command_id: domain.payload(event) for command_id, event in seen.items()}
     event = command.event
     return CommandContext(event.aggregate_id, command.command_id, event.time, event.actor, payloads)
@@ -140,7 +142,54 @@ def validate_event(domain: Domain[Any], event: EventRecord) -> EventRecord:
         raise InvalidRecord(
             "data", f"has {len(value)} bytes as an event, more than {MAX_EVENT_BYTES}"
         )
-    if not (domain.always_storable(event) and is_readable_type(event.type)):
+    if not domain.always_storable(event):
         event = decode(value)
     domain.check(event)
     return event
+
+
+# Decide
+
+
+class NewEvents(msgspec.Struct):
+    """The events that a command makes, and the state after them where a state was needed."""
+
+    events: list[EventRecord]
+    live: LiveState | None
+
+
+def decide_events(
+    domain: Domain[Any],
+    command: StateCommand,
+    live: LiveState | None,
+    version: int,
+    seen: Mapping[str, EventRecord],
+) -> NewEvents | Outcome:
+    """Return the events from `version` on of a command that passes, or its outcome.
+
+    A command with a payload is decided on the state `live`; `seen` are the events that it sees.
+    """
+    expected = command.expected_version
+    if expected is not None and not is_expected(version - 1, expected):
+        return version_conflict(domain.name, command.event.aggregate_id, expected, version - 1)
+    if command.payload is None:
+        return NewEvents([replace(command.event, version=version)], live)
+    assert live
+    try:
+        context = make_context(domain, command, seen) if domain.takes_context else None
+        # On a state and a payload of its own: it may be decided again on the same.
+        answer = domain.decide_events(live.copy_state(), copy_value(command.payload), context)
+        if isinstance(answer, Rejection):
+            return Rejected(answer.reason)
+        events, after = make_events(domain, command, answer, version - 1), live.copy()
+        for event in events:
+            after.fold(domain, event)
+        return NewEvents(events, after)
+    except Exception as error:
+        return undecidable(domain, command, error)
+
+
+def undecidable(domain: Domain[Any], command: StateCommand, error: Exception) -> Outcome:
+    """Return the outcome of a command on which the domain's code raised."""
+    name = f"{type(command.payload).__name__} {command.command_id}"
+    return decide_failed(name, domain.name, command.event.aggregate_id, error)

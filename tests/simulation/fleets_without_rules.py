@@ -8,7 +8,7 @@ from eventfleet.deciders.command_attempts import Attempt, Ended
 from eventfleet.deciders.commander import Commander, IsLate, PutError, never
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.manager import Manager
-from eventfleet.deciders.state_command import StateCommand
+from eventfleet.deciders.state_command import NewEvents, StateCommand, decide_events
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
@@ -55,31 +55,27 @@ class TrustsItsCache(Querier[Any]):
 class RejectsByItsCache(Manager):
     """Without: only the latest state rejects a command."""
 
-    def _decide_optimistically(self, attempt: Attempt) -> Any:
-        made = super()._decide_optimistically(attempt)
+    def _decide_optimistically(self, attempt: Attempt) -> None:
+        super()._decide_optimistically(attempt)
         live = self._querier.peek_cached(attempt.aggregate_id)
-        if made is None and live and attempt.command.expected_version is None:
-            attempt.live = live
-            self._decide_events(attempt, live.version + 1)
-        return made
+        if not attempt.made and live and attempt.command.expected_version is None:
+            made = decide_events(self._domain, attempt.command, live, live.version + 1, {})
+            if not isinstance(made, NewEvents):
+                attempt.end(made)
 
-    async def _decide(
-        self, attempts: Sequence[Attempt], deadline: datetime, number: int = 1
-    ) -> None:
-        await super()._decide(
-            [attempt for attempt in attempts if not isinstance(attempt.progress, Ended)],
-            deadline,
-            number,
-        )
+    def _divide(self, attempts: Sequence[Attempt]) -> list[Sequence[Attempt]]:
+        divided = super()._divide(attempts)
+        groups = [[a for a in group if not isinstance(a.progress, Ended)] for group in divided]
+        return [group for group in groups if group]
 
 
 class KeepsWhatIsNotStored(Manager):
     """Without: a state is kept, and saved, only with events that are stored."""
 
-    async def _put(self, attempts: Sequence[tuple[Attempt, Any]]) -> None:
+    async def _put(self, attempts: Sequence[Attempt]) -> None:
         await super()._put(attempts)
-        for attempt, made in attempts:
-            attempt.live = made.live
+        for attempt in attempts:
+            attempt.live = attempt.made and attempt.made.live
 
 
 class DecidesOnAnyVersion(Manager):
@@ -95,17 +91,10 @@ class DecidesOnAnyVersion(Manager):
 class ForgetsVersionsWhenBeaten(Manager):
     """Without: a command that was beaten is held to the version that it expects."""
 
-    async def _decide_again(
-        self, attempts: Sequence[Attempt], deadline: datetime, number: int
-    ) -> None:
-        for attempt in attempts:
+    async def _try_again(self, beaten: Sequence[Attempt], tries: int) -> Sequence[Attempt]:
+        for attempt in beaten:
             attempt.command = attempt.command._replace(expected_version=None)
-        await super()._decide_again(attempts, deadline, number)
-
-    async def _decide_stale(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
-        for attempt in attempts:
-            attempt.command = attempt.command._replace(expected_version=None)
-        await super()._decide_stale(attempts, deadline)
+        return await super()._try_again(beaten, tries)
 
 
 class NeverSweeps(AppendRole):

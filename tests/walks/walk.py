@@ -10,7 +10,10 @@ PACKAGE = Path(__file__).parents[2] / "eventfleet"
 
 
 class Walk:
-    """Records each distinct function of the package, in the order of its first entry."""
+    """Records each distinct function of the package, in the order of its first entry.
+
+    Comprehensions and lambdas belong to the functions around them.
+    """
 
     def __init__(self) -> None:
         self.functions: dict[CodeType, str] = {}
@@ -37,7 +40,8 @@ class Walk:
     def _enter(self, frame: FrameType, event: str, _: Any) -> None:
         if event != "call" or not (file := _file_of(frame)):
             return
-        self.functions.setdefault(frame.f_code, file)
+        if not frame.f_code.co_name.startswith("<"):
+            self.functions.setdefault(frame.f_code, file)
         self.depth = max(self.depth, _depth(frame))
         room = file.split("/")[0]
         self.room_changes += room != self._room

@@ -1,0 +1,98 @@
+"""CommandLookup: reads what commands are decided on, and whether they are known already."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from eventfleet.deciders.command_attempts import TOO_LARGE, Attempt, Found, end_all
+from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.expected_version import is_expected
+from eventfleet.deciders.failures import replay_failed
+from eventfleet.deciders.outcomes import Unavailable
+from eventfleet.deciders.run_all import Part, run_all
+from eventfleet.states.latest_states import LatestState, LatestStateQuery
+from eventfleet.states.live_state import ReplayFailed
+from eventfleet.states.querier import Querier
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.event import EventKey, EventRecord
+
+
+class CommandLookup:
+    """Has the Querier find latest states, and the Commander dispense event numbers."""
+
+    def __init__(self, domain: str, querier: Querier[Any], commander: Commander) -> None:
+        self._domain, self._querier, self._commander = domain, querier, commander
+
+    async def find(self, attempts: Sequence[Attempt]) -> None:
+        """After it each is Found or too large, or has its end.
+
+        A command without a payload needs no state, only the next event number. For a cached state
+        the Querier answers both in one query.
+        """
+        on_state: list[Attempt] = []
+        on_number: list[Attempt] = []
+        for attempt in attempts:
+            with_state = attempt.needs_state or self._querier.is_cached(attempt.aggregate_id)
+            (on_state if with_state else on_number).append(attempt)
+        parts: list[Part] = [self._find_states(on_state)] if on_state else []
+        await run_all([*parts, self._find_numbers(on_number)] if on_number else parts)
+
+    async def _find_states(self, attempts: Sequence[Attempt]) -> None:
+        queries = [
+            LatestStateQuery(each.aggregate_id, each.event.id, (*each.sees,)) for each in attempts
+        ]
+        try:
+            results = await self._querier.latest_states(queries)
+        except ServerUnavailable as error:
+            end_all(attempts, Unavailable(str(error)))
+            return
+        unfoldable: list[tuple[Attempt, ReplayFailed]] = []
+        for attempt, result in zip(attempts, results, strict=True):
+            match result:
+                case LatestState(live, event, found):
+                    attempt.live = live
+                    seen = [each for each in found if not each.discarded]
+                    attempt.seen = {attempt.sees[each.id]: each for each in seen}
+                    attempt.progress = Found(event, self._commander.dispense(live))
+                case None:
+                    attempt.progress = TOO_LARGE
+                case ReplayFailed():
+                    unfoldable.append((attempt, result))
+                case ServerUnavailable():
+                    attempt.end(Unavailable(str(result)))
+        if unfoldable:
+            await self._find_unfoldable(unfoldable)
+
+    async def _find_unfoldable(self, unfoldable: Sequence[tuple[Attempt, ReplayFailed]]) -> None:
+        """Without its state a command may still be a repeat, or need no state; others fail."""
+        await self._find_numbers([attempt for attempt, _ in unfoldable])
+        for attempt, error in unfoldable:
+            known = isinstance(attempt.progress, Found) and attempt.progress.event
+            if attempt.needs_state and not known:
+                attempt.end(replay_failed(self._domain, error))
+
+    async def _find_numbers(self, attempts: Sequence[Attempt]) -> None:
+        try:
+            stored, versions = await asyncio.gather(
+                self._querier.find_stored([attempt.event.key for attempt in attempts]),
+                self._commander.dispense_all([attempt.aggregate_id for attempt in attempts]),
+            )
+            if late := await self._find_late(attempts, versions):
+                stored = {**stored, **late}
+        except ServerUnavailable as error:
+            end_all(attempts, Unavailable(str(error)))
+            return
+        for attempt, version in zip(attempts, versions, strict=True):
+            attempt.progress = Found(stored.get(attempt.event.key), version)
+
+    async def _find_late(
+        self, attempts: Sequence[Attempt], versions: Sequence[int]
+    ) -> Mapping[EventKey, EventRecord]:
+        """Look again for commands that meet another version than they expect: it may be their own,
+        put by another call between the two reads."""
+        keys = [
+            attempt.event.key
+            for attempt, version in zip(attempts, versions, strict=True)
+            if not is_expected(version - 1, attempt.command.expected_version)
+        ]
+        return await self._querier.find_stored(keys) if keys else {}
