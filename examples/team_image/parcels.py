@@ -1,5 +1,3 @@
-from msgspec.structs import replace
-
 from eventfleet import START, Command, Domain, Emits, Event, State, every
 
 
@@ -11,12 +9,10 @@ class Posted(Event):
     grams: int
 
 
-class Deliver(Command):
-    pass
+class Deliver(Command): ...
 
 
-class Delivered(Event):
-    pass
+class Delivered(Event): ...
 
 
 class Parcel(State):
@@ -27,9 +23,9 @@ class Parcel(State):
 def evolve(parcel: Parcel, event: Event) -> Parcel:
     match event:
         case Posted(grams=grams):
-            return replace(parcel, grams=grams)
+            return Parcel(grams=grams)
         case Delivered():
-            return replace(parcel, delivered=True)
+            return Parcel(grams=parcel.grams, delivered=True)
     raise TypeError(type(event).__name__)
 
 
@@ -38,9 +34,6 @@ parcels = Domain(
     state=Parcel,
     evolve=evolve,
     events=[Posted, Delivered],
-    commands=[
-        Emits(Post, Posted, after={START}),  # START: the parcel has no event yet
-        Emits(Deliver, Delivered, after={Posted}),
-    ],
+    commands=[Emits(Post, Posted, after={START}), Emits(Deliver, Delivered, after={Posted})],
     snapshot=every(100),
 )

@@ -34,6 +34,7 @@ from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.test_examples import run_example
 
 GUIDE = (ROOT / "docs" / "guides" / "example-domains.md").read_text()
+REQUIREMENTS = (ROOT / "docs" / "requirements.md").read_text()
 SERVICE = "http://127.0.0.1:8080"
 NAMES = ("bank", "orders", "trading", "cart", "game", "chat")
 FAULTY_GAME = '''
@@ -399,7 +400,7 @@ def test_the_guides_blocks_show_what_the_guide_says(
 
 
 def test_the_studys_names_are_events_and_commands_of_orders() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \|$", GUIDE, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \| `(\w+)` \|$", REQUIREMENTS, re.MULTILINE)
     names = [name for name, *_ in rows]
     assert (names[0], names[3]) == ("ORDER_PLACED", "SHIPPED")
     assert [name.removeprefix("ORDER_") for name in names] == [kind.upper() for _, kind, _ in rows]

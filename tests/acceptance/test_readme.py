@@ -1,4 +1,4 @@
-"""The README's walk with a domain of one's own: each block runs as it stands."""
+"""The README's walk with a domain of one's own, and its pages': each block runs as it stands."""
 
 import os
 import re
@@ -10,19 +10,24 @@ from pathlib import Path
 
 import pytest
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+SEND_COMMANDS = (ROOT / "docs" / "guides" / "send-commands.md").read_text()
+COMMAND_LINE = (ROOT / "docs" / "command-line.md").read_text()
 TIMEOUT_SECONDS = 120.0
 LAST_LINE = "Ctrl-C ends the fleet"
 
 
-def blocks(language: str, heading: str) -> list[str]:
-    """The code blocks of a section."""
-    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+def blocks(language: str, page: str, heading: str = "") -> list[str]:
+    """The code blocks of a page or of its section."""
+    section = page.split(f"\n## {heading}\n")[1].split("\n## ")[0] if heading else page
     return re.findall(rf"```{language}\n(.*?)```", section, re.DOTALL)
 
 
-DOMAIN, PROGRAM, TESTS = blocks("python", "A domain")
-UP, COMMANDS, REQUESTS = blocks("sh", "A domain")
+DOMAIN, TESTS = blocks("python", README, "A domain")
+UP, COMMANDS = blocks("sh", README, "A domain")
+[PROGRAM] = blocks("python", SEND_COMMANDS)
+[REQUESTS] = blocks("sh", SEND_COMMANDS)
 
 
 class Terminal:
@@ -125,5 +130,5 @@ def test_health_finds_all_well(shell: Terminal) -> None:
 
 
 def test_shell_completion_is_found(shell: Terminal) -> None:
-    [completion] = blocks("sh", "The command line")
+    completion, _ = blocks("sh", COMMAND_LINE)
     shell.run(f"{completion}\ncomplete -p eventfleet")

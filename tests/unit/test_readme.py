@@ -14,6 +14,10 @@ from eventfleet.testing import given
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+COMMAND_LINE = (ROOT / "docs" / "command-line.md").read_text()
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/**/*.md"))]
+MAX_README_LINES = 150
+MAX_EXAMPLE_LINES = 25
 TESTING = (ROOT / "docs" / "guides" / "test-a-domain.md").read_text()
 CONCURRENCY = (ROOT / "docs" / "guides" / "optimistic-concurrency.md").read_text()
 
@@ -40,7 +44,7 @@ def test_the_guide_shows_what_a_failure_says() -> None:
 
 
 def test_each_command_is_listed_and_each_listed_one_exists() -> None:
-    listed = re.findall(r"^eventfleet ([\w-]+)(?: (create))?", README, re.MULTILINE)
+    listed = re.findall(r"^eventfleet ([\w-]+)(?: (create))?", COMMAND_LINE, re.MULTILINE)
     assert {name for name, _ in listed} == {*main.commands}
     for name, below in listed:
         found = CliRunner().invoke(main, [name, *filter(None, [below]), "--help"])
@@ -48,22 +52,41 @@ def test_each_command_is_listed_and_each_listed_one_exists() -> None:
 
 
 def test_each_setting_that_is_named_exists() -> None:
-    named = {name.lower() for name in re.findall(r"`EVENTFLEET_(\w+)`", README)}
+    settings = (ROOT / "docs" / "settings.md").read_text()
+    named = {name.lower() for name in re.findall(r"`EVENTFLEET_(\w+)`", README + settings)}
+    assert len(named) > 5
     assert named <= {*Settings.model_fields}
 
 
-def test_each_link_leads_to_a_file() -> None:
-    for link in re.findall(r"\]\(([\w/.-]+)(?:#[\w-]+)?\)", README):
-        assert (ROOT / link).exists(), link
+def test_the_readme_is_short_and_so_is_its_example() -> None:
+    assert len(README.splitlines()) <= MAX_README_LINES
+    example = blocks(README)[0]
+    assert len([line for line in example.splitlines() if line.strip()]) <= MAX_EXAMPLE_LINES
+    first, second = README.index("pip install"), README.index("make run")
+    assert first < second < README.index("```python")
 
 
-def test_each_file_and_class_on_the_architecture_page_exists() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_each_link_leads_to_a_file(page: Path) -> None:
+    for link in re.findall(r"\]\(([\w/.-]+)(?:#[\w-]+)?\)", page.read_text()):
+        assert (page.parent / link).exists(), link
+
+
+def test_the_names_of_the_requirement_documents_are_on_one_page() -> None:
+    texts = [*PAGES, *ROOT.glob("eventfleet/**/*.py"), *ROOT.glob("examples/**/*.py")]
+    named = r"\b[Dd]ocuments? 00[1-5]\b|\b[Tt]he study\b|\bnodestorage\b"
+    found = [path for path in texts if re.search(named, path.read_text())]
+    assert [path.name for path in found] == ["requirements.md"]
+
+
+@pytest.mark.parametrize("name", ["architecture.md", "requirements.md"])
+def test_each_file_and_class_on_the_architecture_page_exists(name: str) -> None:
+    page = (ROOT / "docs" / name).read_text()
     sources = {
         str(path.relative_to(ROOT / "eventfleet")) for path in ROOT.glob("eventfleet/**/*.py")
     }
     named = set(re.findall(r"`([\w/]+\.py)`", page))
-    assert len(named) > 20
+    assert len(named) > (20 if name == "architecture.md" else 1)
     assert [name for name in named if not any(path.endswith(name) for path in sources)] == []
     code = "".join(path.read_text() for path in ROOT.glob("eventfleet/**/*.py"))
     members = re.findall(r"`(?:[a-z_.]+\.)?([A-Z][a-z]\w+)(?:\.(\w+))?`", page)
