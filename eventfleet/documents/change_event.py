@@ -9,9 +9,9 @@ from eventfleet.documents.bson_size import MAX_BSON_BYTES, bson_size
 from eventfleet.documents.change import Change, to_event
 from eventfleet.documents.document_codec import check_json
 from eventfleet.documents.errors import InvalidDocument
-from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.codec import SMALL_EVENT_BYTES, decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
+from eventfleet.topics.event import EventRecord
 
 MAX_STORED_BYTES = MAX_BSON_BYTES - 16_384
 """The most that a document, or the payload of an event, has as it is stored; ids come on top."""
@@ -19,27 +19,32 @@ MOST_BSON_PER_JSON = 8
 """No value has more bytes in BSON than this many times its bytes in JSON."""
 
 
-def make_change_event(change: Change, collection: str, type: str) -> EventRecord:
-    """Return the event that keeps a change. InvalidDocument: stores or topics can't keep it."""
+def make_change_event(change: Change, collection: str, type: str) -> tuple[EventRecord, int]:
+    """Return the event that keeps a change, and its bytes.
+
+    InvalidDocument: stores or topics can't keep it.
+    """
     event = to_event(change, collection, type)
-    check_json(event.data)
+    value = encode(event)
+    if len(value) > SMALL_EVENT_BYTES:
+        check_json(event.data)
+        check_stored_size(collection, event.aggregate_id, "the change", event.data)
     try:
-        decode(encode(replace(event, data={})))
+        decode(value if len(value) <= SMALL_EVENT_BYTES else encode(replace(event, data={})))
     except InvalidRecord as error:
         raise InvalidDocument(error.field, error.reason) from None
-    check_stored_size(collection, event.aggregate_id, "the change", event.data)
-    return event
-
-
-def is_beyond_topics(event: EventRecord) -> bool:
-    """Return whether an event is too large for a fleet's topics."""
-    return len(encode(event)) > MAX_EVENT_BYTES
+    return event, len(value)
 
 
 def check_stored_size(collection: str, id: Any, what: str, value: dict[str, Any]) -> None:
     """InvalidDocument: a document, or its change, has more than MAX_STORED_BYTES."""
-    if len(msgspec.json.encode(value)) * MOST_BSON_PER_JSON > MAX_STORED_BYTES:
+    if may_be_large(len(msgspec.json.encode(value))):
         refuse_size(collection, id, what, bson_size(value), MAX_STORED_BYTES)
+
+
+def may_be_large(json_bytes: int) -> bool:
+    """Return whether a value of so many bytes of JSON may have more than MAX_STORED_BYTES."""
+    return json_bytes * MOST_BSON_PER_JSON > MAX_STORED_BYTES
 
 
 def refuse_size(collection: str, id: Any, what: str, size: int, limit: int) -> None:

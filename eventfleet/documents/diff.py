@@ -27,8 +27,8 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
     """The difference that a change made, between documents as JSON, without id and version.
 
     `merge_patch` is a JSON Merge Patch (RFC 7396), made for reading: it can't tell a field that is
-    null from one that is absent. `json_patch` (RFC 6902) is exact. A new document differs from {};
-    a deleted one has empty patches.
+    null from one that is absent. `json_patch` (RFC 6902) is exact. A new document differs from {}.
+    A deleted one has empty patches, and neither `is_new` nor `has_changes`.
     """
 
     version: int
@@ -49,7 +49,7 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
 def make_diff(before: Json | None, after: Json | None, version: int) -> Diff:
     """Compare a document before and after a change to `version`; None stands for no document."""
     if after is None:
-        return Diff(version=version, is_deleted=True, has_changes=before is not None)
+        return Diff(version=version, is_deleted=True)
     patch = make_json_patch(before or {}, after)
     return Diff(
         version=version,

@@ -1,18 +1,32 @@
 """DocumentCache: a bounded cache of stored documents, which the feed of changes makes invalid."""
 
 import time
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts.documents import StoredDocument
 
 
-class CachedDocument(NamedTuple):
-    """A document, whether it has no events yet, and when it expires (monotonic seconds)."""
+class DocumentForms(NamedTuple):
+    """What is made of a document's stored fields: the document of its type, what the type knows of
+    the fields as JSON, and all of them as events hold them. The last two are one object where the
+    type knows them all."""
+
+    value: Any
+    known: dict[str, Any]
+    history: dict[str, Any]
+
+
+@dataclass(slots=True)
+class CachedDocument:
+    """A document, whether it has no events yet, when it expires (monotonic seconds), and its forms
+    once they were made; nothing of them is handed out."""
 
     document: StoredDocument
     is_adopted: bool
     expires: float
+    forms: DocumentForms | None = None
 
 
 class NewestVersion(NamedTuple):
@@ -48,7 +62,12 @@ class DocumentCache:
         return cached
 
     def put(
-        self, text: str, document: StoredDocument, is_adopted: bool, moment: int | None = None
+        self,
+        text: str,
+        document: StoredDocument,
+        is_adopted: bool,
+        moment: int | None = None,
+        forms: DocumentForms | None = None,
     ) -> None:
         """Keep a document that was read from a moment on, or is stored just now.
 
@@ -60,7 +79,7 @@ class DocumentCache:
             return
         self.note_version(text, document.version)
         expires = time.monotonic() + self._seconds
-        self._documents.put(text, CachedDocument(document, is_adopted, expires))
+        self._documents.put(text, CachedDocument(document, is_adopted, expires, forms))
         self._documents.trim()
 
     def note_version(self, text: str, version: int) -> None:

@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
 from datetime import datetime
-from typing import Any, Generic, TypeVar, get_type_hints
+from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 from uuid import UUID
 
 import msgspec
 
 from eventfleet.documents.errors import InvalidDocument
+from eventfleet.documents.exact_types import is_exact
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.value_copy import copy_value, has_shared_defaults
 from eventfleet.topics.codec import parse, to_invalid_record
@@ -24,6 +25,17 @@ T = TypeVar("T")
 
 Fields = dict[str, Any]
 STORED_TYPES = (datetime, bytes)
+
+
+class EncodedDocument(NamedTuple):
+    """A document that a program has made: its id, its fields as they are stored and as JSON, the
+    bytes of the latter, and the document as it is read back."""
+
+    id: Any
+    fields: Fields
+    json: Fields
+    json_bytes: int
+    value: Any
 
 
 class DocumentCodec(Generic[T]):
@@ -43,7 +55,7 @@ class DocumentCodec(Generic[T]):
         self._id_attribute = id_field
         self._id_name, self._version_name = names[id_field], names.get(version_field)
         self._id_type: Any = get_type_hints(kind)[id_field]
-        self._shares_defaults = has_shared_defaults(kind)
+        self._shares_defaults, self._is_exact = has_shared_defaults(kind), is_exact(kind)
 
     @property
     def type_name(self) -> str:
@@ -67,14 +79,20 @@ class DocumentCodec(Generic[T]):
         fields.pop(self._id_name)
         return self._check_id(document), fields
 
-    def encode_valid(self, document: T) -> tuple[Any, Fields]:
-        """Encode a document that a program has made, as it is read back.
+    def encode_valid(self, document: T, version: int) -> EncodedDocument:
+        """Encode a document that a program has made, and read it back at a version.
 
+        Where the type may make something else of what it has encoded, that is stored instead.
         InvalidDocument: a field is of another type, or JSON can't hold its value.
         """
         id, fields = self.encode(document)
-        check_json(self.to_json(fields))
-        return id, self.normalize(id, fields)
+        json = self.to_json(fields)
+        json_bytes = check_json(json)
+        value = self.decode(id, fields, version)
+        if not self._is_exact:
+            fields = self.encode(value)[1]
+            json = self.to_json(fields)
+        return EncodedDocument(id, fields, json, json_bytes, value)
 
     def normalize(self, id: Any, fields: Mapping[str, Any]) -> Fields:
         """Return the fields that the type has, defaults included, as they are stored."""
@@ -83,10 +101,15 @@ class DocumentCodec(Generic[T]):
     def decode(self, id: Any, fields: Mapping[str, Any], version: int) -> T:
         """Make a document of its id, its fields as they are stored, and its version.
 
-        It shares nothing with the fields, or with another document.
+        It may share values with the fields, but none with another document.
         """
-        document = self._decode(id, copy_value({**fields}), version, STORED_TYPES)
+        document = self._decode(id, fields, version, STORED_TYPES)
         return deepcopy(document) if self._shares_defaults else document
+
+    def copy(self, document: T) -> T:
+        """Return a document that shares nothing with this one."""
+        copied: T = copy_value(document)
+        return copied
 
     def _decode(
         self, id: Any, fields: Mapping[str, Any], version: int, types: tuple[type, ...]
@@ -170,16 +193,21 @@ def _fields(kind: Any) -> Any:
     return info.fields
 
 
-def check_json(value: Fields) -> None:
-    """InvalidDocument names the first field whose value JSON, or a store, can't hold."""
+def check_json(value: Fields) -> int:
+    """Return a value's bytes as JSON.
+
+    InvalidDocument names the first field whose value JSON, or a store, can't hold.
+    """
     try:
-        kept = parse(msgspec.json.encode(value))
+        encoded = msgspec.json.encode(value)
+        kept = parse(encoded)
     except InvalidRecord as error:
         raise InvalidDocument(error.field, error.reason) from None
     except ValueError as error:
         raise InvalidDocument("document", str(error)) from None
     if kept != value:
         raise InvalidDocument("document", "holds a number that JSON can't: infinite, or none")
+    return len(encoded)
 
 
 def _fits_json(value: Fields) -> bool:

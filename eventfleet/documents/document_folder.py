@@ -7,6 +7,7 @@ from jsonpatch import JsonPatchException, JsonPointerException
 
 from eventfleet.documents.change import to_change
 from eventfleet.documents.diff import Json, apply_diff, are_same
+from eventfleet.documents.document_cache import CachedDocument, DocumentForms
 from eventfleet.documents.document_codec import DocumentCodec, Fields
 from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.field_merge import (
@@ -29,14 +30,25 @@ class DocumentFolder(Generic[T]):
     def __init__(self, codec: DocumentCodec[T]) -> None:
         self._codec = codec
 
-    def merge(self, document: StoredDocument, edited: Fields) -> Fields | None:
-        """Return the stored fields of an edited document; None: the edit has changed nothing."""
-        if document.fields is None:
-            return edited
-        known = self._codec.normalize(document.id, document.fields)
-        if self._are_same(known, edited):
-            return None
-        merged: Fields = merge_fields(document.fields, known, edited)
+    def read(self, document: StoredDocument) -> T:
+        """Return a document that is there as its type reads it."""
+        id = self._codec.parse_id(str(document.id))
+        return self._codec.decode(id, document.fields or {}, document.version)
+
+    def forms(self, present: CachedDocument) -> DocumentForms:
+        """Return the forms of a document that is there; they are made once."""
+        if present.forms is None:
+            value, history = self.read(present.document), self.history(present.document) or {}
+            known = self._codec.to_json(self._codec.encode(value)[1])
+            known = history if are_same(known, history) else known
+            present.forms = DocumentForms(value, known, history)
+        return present.forms
+
+    def merge(self, document: StoredDocument, edited: Fields) -> Fields:
+        """Return an edited document's fields, with the stored ones that its type does not have."""
+        stored = document.fields or {}
+        known = self._codec.normalize(document.id, stored)
+        merged: Fields = merge_fields(stored, known, edited)
         if merged == edited or self._reads_back(document.id, merged, edited):
             return merged
         # The type makes its fields of others, which would undo the edit.
@@ -78,10 +90,8 @@ class DocumentFolder(Generic[T]):
         return unheld | held
 
     def _reads_back(self, id: Any, fields: Fields, edited: Fields) -> bool:
-        return self._are_same(self._codec.normalize(id, fields), edited)
-
-    def _are_same(self, one: Fields, other: Fields) -> bool:
-        return are_same(self._codec.to_json(one), self._codec.to_json(other))
+        read = self._codec.normalize(id, fields)
+        return are_same(self._codec.to_json(read), self._codec.to_json(edited))
 
 
 def absent(id: Any) -> StoredDocument:

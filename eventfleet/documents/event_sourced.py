@@ -1,6 +1,5 @@
 """EventSourcedStorage: a collection of typed documents whose every change is an event."""
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -13,17 +12,12 @@ from eventfleet.buses.bus import EventBus
 from eventfleet.buses.event import DocumentEvent
 from eventfleet.buses.publisher import Publisher
 from eventfleet.documents.change import Change, to_change
-from eventfleet.documents.change_event import (
-    check_stored_size,
-    is_beyond_topics,
-    make_change_event,
-    refuse_size,
-)
-from eventfleet.documents.diff import Diff, make_diff
+from eventfleet.documents.diff import Diff
 from eventfleet.documents.document_cache import CachedDocument, DocumentCache
-from eventfleet.documents.document_codec import DocumentCodec, Fields
+from eventfleet.documents.document_codec import DocumentCodec, EncodedDocument
 from eventfleet.documents.document_folder import DocumentFolder
 from eventfleet.documents.document_reader import DocumentReader
+from eventfleet.documents.document_writer import DocumentWriter
 from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.feed_reader import FeedReader
 from eventfleet.documents.mapper import EventMapper, published_events
@@ -31,21 +25,15 @@ from eventfleet.documents.projector import Projector
 from eventfleet.model.errors import DeclarationError
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock
-from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
-from eventfleet.stores.errors import Duplicate, EditConflict, NotFound, ServerUnavailable
-from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.stores.retry import CONFLICT, REPEATED_WRITE
+from eventfleet.stores.contracts.documents import DocumentStore
+from eventfleet.stores.errors import NotFound
 from eventfleet.stores.startable import Startable
-from eventfleet.topics.codec import encode
-from eventfleet.topics.event import MAX_EVENT_BYTES, DomainName, EventRecord
+from eventfleet.topics.event import DomainName, EventRecord
 
 T = TypeVar("T")
 
 Edit = Callable[[T], Awaitable[T | None] | T | None]
 """Changes the copy that it gets, or returns another document; it may run again on a conflict."""
-
-Decide = Callable[[StoredDocument], Awaitable[Fields | None]]
-"""Returns the fields that the present document is to have; its own: nothing is to be stored."""
 
 OPEN_SECONDS = 1.0
 STOP_SECONDS = 5.0
@@ -102,7 +90,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         self._mapper = mapper or EventMapper()
         self._mapper.register_type(collection, self._codec.type_name)
         self._cache = DocumentCache(options.cache_documents, options.cache_seconds)
-        self._clock, self._ids = clock or SystemClock(), Uuid7Generator()
+        self._clock = clock or SystemClock()
         self._projector = Projector(collection, store, self._logger, settles=bus is None)
         self._reader = DocumentReader(
             store, self._codec, self._folder, self._cache, self._projector
@@ -118,6 +106,18 @@ class EventSourcedStorage(Startable, Generic[T]):
             logger=self._logger,
         )
         self._feed = FeedReader(collection, store, self._cache, self._publisher.nudge)
+        self._writer = DocumentWriter(
+            collection,
+            store,
+            self._reader,
+            self._folder,
+            self._cache,
+            self._mapper,
+            self._clock,
+            self._logger,
+            to_publish=bus is not None,
+            on_stored=self._feed.note,
+        )
 
     async def start(self) -> None:
         """Prepare the collections, and begin to project, to publish and to watch."""
@@ -138,13 +138,16 @@ class EventSourcedStorage(Startable, Generic[T]):
 
     async def find_one_and_upsert(self, document: T, client_id: str | None = None) -> T:
         """Create a document and return it; or return the one that has its id, and store nothing."""
-        id, fields = self._codec.encode_valid(document)
+        encoded = self._codec.encode_valid(document, 1)
 
-        async def create(present: StoredDocument) -> Fields | None:
-            return fields if present.fields is None else present.fields
+        async def create(present: CachedDocument) -> CachedDocument | EncodedDocument:
+            if present.document.fields is not None:
+                return present
+            version = present.document.version + 1
+            return encoded if version == 1 else self._codec.encode_valid(document, version)
 
-        stored, _ = await self._change(id, create, client_id)
-        return self._decode(stored)
+        stored, _ = await self._writer.change(encoded.id, create, client_id)
+        return self._copy(stored)
 
     async def find_one_and_update(
         self, id: Any, edit: Edit[T], client_id: str | None = None
@@ -155,12 +158,12 @@ class EventSourcedStorage(Startable, Generic[T]):
         through, and nothing is stored.
         """
 
-        async def edited(present: StoredDocument) -> Fields | None:
+        async def edited(present: CachedDocument) -> EncodedDocument | None:
             self._check_present(present, id)
             return await self._edited(present, edit)
 
-        stored, diff = await self._change(id, edited, client_id)
-        return self._decode(stored), diff
+        stored, diff = await self._writer.change(id, edited, client_id)
+        return self._copy(stored), diff
 
     async def edit_or_create(
         self, id: Any, edit: Edit[T | None], client_id: str | None = None
@@ -170,27 +173,27 @@ class EventSourcedStorage(Startable, Generic[T]):
         Otherwise as `find_one_and_update`.
         """
 
-        async def edited(present: StoredDocument) -> Fields | None:
+        async def edited(present: CachedDocument) -> EncodedDocument | None:
             return await self._edited(present, edit)
 
-        stored, diff = await self._change(id, edited, client_id)
-        return None if stored.fields is None else self._decode(stored), diff
+        stored, diff = await self._writer.change(id, edited, client_id)
+        return None if stored.document.fields is None else self._copy(stored), diff
 
     async def delete_one(self, id: Any, client_id: str | None = None) -> None:
         """Delete a document. NotFound; EditConflict as `find_one_and_update`."""
 
-        async def deleted(present: StoredDocument) -> None:
+        async def deleted(present: CachedDocument) -> None:
             self._check_present(present, id)
 
-        await self._change(id, deleted, client_id)
+        await self._writer.change(id, deleted, client_id)
 
     # Reads
 
     async def get(self, id: Any) -> T | None:
         """Return a document, as its events have it; None: there is none, or it was deleted."""
         is_followed = self._feed.is_open or not self._options.watch
-        document = (await (self._current(id) if is_followed else self._load(id))).document
-        return None if document.fields is None else self._decode(document)
+        present = await (self._reader.current(id) if is_followed else self._reader.load(id))
+        return None if present.document.fields is None else self._copy(present)
 
     async def find(
         self,
@@ -211,7 +214,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         found = await self._store.find(where or {}, sort, skip, limit)
         for document in found:
             self._cache.note_version(str(document.id), document.version)
-        return [self._decode(document) for document in found]
+        return [self._folder.read(document) for document in found]
 
     async def get_missing_events(
         self, id: Any, after_version: int = 0, limit: int | None = None
@@ -248,168 +251,35 @@ class EventSourcedStorage(Startable, Generic[T]):
                 document = await self.get(id) if full else None
                 yield WatchedChange(item.cursor, to_change(item.event), document)
 
-    # One change
+    # One document
 
-    async def _change(
-        self, id: Any, decide: Decide, client_id: str | None
-    ) -> tuple[StoredDocument, Diff]:
-        """Store what is decided on the present document; return the document after it.
-
-        A decision that stores nothing, an error among them, is taken on the latest version: only a
-        write proves that the cached one was.
-        """
-        for attempt in range(CONFLICT.attempts):
-            present = await (self._load(id) if attempt else self._current(id))
-            before = present.document
-            try:
-                merged = self._merged(before, await decide(before))
-                diff = self._diff(before, merged)
-                event = self._event(present, diff, client_id) if diff.has_changes else None
-                if event:
-                    await self._check_sizes(event, merged)
-            except Exception:
-                if await self._reader.is_latest(present):
-                    raise
-                event = None
-            else:
-                if event is None and await self._reader.is_latest(present):
-                    return before, Diff(version=before.version)
-            if event and (stored := await self._store_change(present, merged, event, attempt)):
-                return stored, diff
-        raise await self._conflict(id, present, merged)
-
-    def _merged(self, before: StoredDocument, fields: Fields | None) -> Fields | None:
-        """Return the fields to be stored: those of before where nothing has changed."""
-        if fields is None or fields is before.fields:
-            return fields
-        merged = self._folder.merge(before, fields)
-        return before.fields if merged is None else merged
-
-    def _check_present(self, document: StoredDocument, id: Any) -> None:
-        if document.fields is None:
+    def _check_present(self, present: CachedDocument, id: Any) -> None:
+        if present.document.fields is None:
             raise NotFound(self._collection, id)
 
-    async def _edited(self, document: StoredDocument, edit: Edit[Any]) -> Fields | None:
-        """Return the fields that an edit makes; None: there was no document, and there is none."""
-        copy = None if document.fields is None else self._decode(document)
+    async def _edited(self, present: CachedDocument, edit: Edit[Any]) -> EncodedDocument | None:
+        """Return the document that an edit makes; None: there was none, and there is none."""
+        document = present.document
+        copy = None if document.fields is None else self._copy(present)
         result: Any = edit(copy)
         if isawaitable(result):
             result = await result
         edited = copy if result is None else result
         if edited is None:
             return None
-        id, fields = self._codec.encode_valid(edited)
-        if str(id) != str(document.id):
-            raise InvalidDocument(self._options.id_field, f"was {document.id}, and is now {id}")
-        return fields
+        encoded = self._codec.encode_valid(edited, document.version + 1)
+        if str(encoded.id) != str(document.id):
+            field, id = self._options.id_field, encoded.id
+            raise InvalidDocument(field, f"was {document.id}, and is now {id}")
+        return encoded
 
-    async def _store_change(
-        self, present: CachedDocument, fields: Fields | None, event: EventRecord, attempt: int
-    ) -> StoredDocument | None:
-        """Store a change, and return the document after it; None: another writer came first."""
-        text = event.aggregate_id
-        try:
-            is_stored = await self._insert(event)
-        except BaseException:
-            self._cache.drop(text)  # it may be stored
-            raise
-        if not is_stored:
-            self._cache.drop(text)
-            await asyncio.sleep(CONFLICT.pause(attempt + 1))
-            return None
-        after = StoredDocument(present.document.id, event.version, fields)
-        self._cache.note_version(text, after.version)
-        await self._reader.project(after, event.key)
-        self._cache.put(text, after, is_adopted=False)
-        self._publisher.nudge()
-        return after
-
-    async def _insert(self, event: EventRecord) -> bool:
-        """Store an event, again where the answer was lost; False: its version is taken."""
-        for failures in range(1, REPEATED_WRITE.attempts + 1):
-            try:
-                await self._store.insert(event, to_publish=self._bus is not None)
-                return True
-            except Duplicate:
-                return await self._is_stored(event)
-            except ServerUnavailable:
-                if failures == REPEATED_WRITE.attempts:
-                    raise
-                await asyncio.sleep(REPEATED_WRITE.pause(failures))
-        raise AssertionError
-
-    async def _is_stored(self, event: EventRecord) -> bool:
-        found = self._store.changes(event.aggregate_id, event.version - 1, 1)
-        return [each.id async for each in found] == [event.id]
-
-    def _event(self, present: CachedDocument, diff: Diff, client_id: str | None) -> EventRecord:
-        document = present.document
-        metadata: dict[str, Any] = {}
-        if present.is_adopted:
-            metadata["adopted_version"] = document.version
-            if document.fields is not None:
-                metadata["adopted_doc"] = self._folder.history(document)
-            self._logger.info(
-                "%s/%s is adopted at version %d", self._collection, document.id, document.version
-            )
-        operation = diff.operation
-        change = Change(
-            id=self._ids.new(),
-            document_id=str(document.id),
-            client_id=client_id,
-            operation=operation,
-            version=diff.version,
-            timestamp=self._clock.now(),
-            diff=diff,
-            metadata=metadata,
-        )
-        type = self._mapper.event_type(self._collection, operation)
-        return make_change_event(change, self._collection, type)
-
-    async def _check_sizes(self, event: EventRecord, fields: Fields | None) -> None:
-        """InvalidDocument: the document, or its event, is too large."""
-        name, id = self._collection, event.aggregate_id
-        if fields is not None:
-            check_stored_size(name, id, "the document", fields)
-        if is_beyond_topics(event) and await self._store.is_run_by_fleet():
-            size = len(encode(event))
-            refuse_size(name, id, "the change, for the topics of its fleet,", size, MAX_EVENT_BYTES)
+    def _copy(self, present: CachedDocument) -> T:
+        """Return a document that is there, which is the caller's own."""
+        return self._codec.copy(self._folder.forms(present).value)
 
     def _published(self, event: EventRecord) -> list[DocumentEvent]:
         self._reader.note(event.aggregate_id, event.version)
         return published_events(self._mapper, self._collection, to_change(event))
-
-    def _diff(self, before: StoredDocument, fields: Fields | None) -> Diff:
-        if fields is before.fields:
-            return Diff(version=before.version)
-        after = StoredDocument(before.id, before.version + 1, fields)
-        return make_diff(self._folder.history(before), self._folder.history(after), after.version)
-
-    async def _conflict(
-        self, id: Any, present: CachedDocument, fields: Fields | None
-    ) -> EditConflict:
-        expected = present.document.version
-        others = await self.get_missing_events(id, expected)
-        return EditConflict(
-            self._collection,
-            id,
-            expected,
-            others[-1].version if others else expected,
-            self._diff(present.document, fields),
-            tuple(change.diff for change in others),
-        )
-
-    # The present document
-
-    def _decode(self, document: StoredDocument) -> T:
-        id = self._codec.parse_id(str(document.id))
-        return self._codec.decode(id, document.fields or {}, document.version)
-
-    async def _current(self, id: Any) -> CachedDocument:
-        return await self._reader.current(id)
-
-    async def _load(self, id: Any) -> CachedDocument:
-        return await self._reader.load(id)
 
     async def _repair(self, versions: Mapping[str, int]) -> None:
         await self._reader.repair(versions)

@@ -48,6 +48,18 @@ class FeedReader:
     async def stop(self) -> None:
         await self._task.end()
 
+    def note(self, text: str, version: int) -> None:
+        """Note a version that is stored, and wake those who wait for it; a known one is passed
+        over: this process has stored it."""
+        if version <= self.version(text):
+            return
+        self._versions.put(text, version)
+        self._versions.trim()
+        self._cache.note_version(text, version)
+        self._nudge()
+        for arrived in self._waiting.get(text, ()):
+            arrived.set()
+
     def version(self, text: str) -> int:
         """Return the newest version of a document that came by; 0 where none did."""
         return self._versions.peek(text) or 0
@@ -93,16 +105,8 @@ class FeedReader:
                 self._cache.clear()
                 self._open.set()
                 async for item in items:
-                    self._note(item.event.aggregate_id, item.event.version)
+                    self.note(item.event.aggregate_id, item.event.version)
                     self._task.report_well()
         finally:
             self._open.clear()
             self._cache.clear()
-
-    def _note(self, text: str, version: int) -> None:
-        self._versions.put(text, version)
-        self._versions.trim()
-        self._cache.note_version(text, version)
-        self._nudge()
-        for arrived in self._waiting.get(text, ()):
-            arrived.set()

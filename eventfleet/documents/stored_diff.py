@@ -26,6 +26,8 @@ def to_stored_diff(diff: Diff) -> Diff:
 
 def from_stored_diff(diff: Diff) -> Diff:
     """Return the whole diff of a stored one."""
+    if diff.is_deleted:
+        return replace(diff, has_changes=False)  # earlier releases stored True
     if diff.is_new and [each["path"] for each in diff.json_patch] == [ROOT]:
         created: Json = diff.json_patch[0]["value"]
         patch = make_json_patch({}, created)

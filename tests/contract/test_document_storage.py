@@ -361,8 +361,8 @@ async def test_attempts_of_every_change_have_an_end(
         tried += 1
         return False
 
-    monkeypatch.setattr(games, "_insert", lose)
-    monkeypatch.setattr("eventfleet.documents.event_sourced.CONFLICT", RetryPolicy(0, 0, 10))
+    monkeypatch.setattr(games._writer, "_insert", lose)
+    monkeypatch.setattr("eventfleet.documents.document_writer.CONFLICT", RetryPolicy(0, 0, 10))
     works: dict[str, Any] = {
         "upsert": lambda: games.find_one_and_upsert(StructGame("g1", gold=3), "me"),
         "update": lambda: games.edit_or_create("g1", earn(3), "me"),
@@ -388,7 +388,7 @@ async def test_a_deleted_document_is_hidden_and_goes_on_at_the_next_version(game
     assert again.version == 3
     changes = await games.get_missing_events("g1", 1)
     assert [(c.version, c.operation) for c in changes] == [(2, "delete"), (3, "create")]
-    assert changes[0].diff == Diff(version=2, is_deleted=True, has_changes=True)
+    assert changes[0].diff == Diff(version=2, is_deleted=True)
 
 
 async def test_a_late_write_does_not_resurrect_a_document(opening: OpenGames) -> None:

@@ -78,6 +78,6 @@ def test_new_deleted_and_unchanged() -> None:
     assert (new.is_new, new.has_changes, new.is_deleted) == (True, True, False)
     assert apply_diff(None, new) == {}
     deleted = make_diff({"a": 1}, None, 2)
-    assert deleted == Diff(version=2, is_deleted=True, has_changes=True)
+    assert deleted == Diff(version=2, is_deleted=True)
     assert apply_diff({"a": 1}, deleted) is None
     assert make_diff({"a": 1}, {"a": 1}, 2) == Diff(version=2)

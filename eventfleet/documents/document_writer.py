@@ -1,0 +1,190 @@
+"""DocumentWriter: decides on the present document and stores the change, until no one is before."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from eventfleet.documents.change import Change, to_change
+from eventfleet.documents.change_event import (
+    check_stored_size,
+    make_change_event,
+    may_be_large,
+    refuse_size,
+)
+from eventfleet.documents.diff import Diff, are_same, make_diff
+from eventfleet.documents.document_cache import CachedDocument, DocumentCache, DocumentForms
+from eventfleet.documents.document_codec import EncodedDocument
+from eventfleet.documents.document_folder import DocumentFolder
+from eventfleet.documents.document_reader import READ_NOW, DocumentReader
+from eventfleet.documents.mapper import EventMapper
+from eventfleet.model.value_copy import copy_value
+from eventfleet.stores.contracts import Clock
+from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
+from eventfleet.stores.errors import Duplicate, EditConflict, ServerUnavailable
+from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.stores.retry import CONFLICT, REPEATED_WRITE
+from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
+
+T = TypeVar("T")
+
+Decide = Callable[[CachedDocument], Awaitable[EncodedDocument | CachedDocument | None]]
+"""Returns what the present document becomes; itself, or None of an absent one: nothing."""
+
+
+class PreparedChange(NamedTuple):
+    """A change that may be stored: its diff, its event and the event's bytes as JSON, and the
+    document and its forms after it."""
+
+    diff: Diff
+    event: EventRecord
+    event_bytes: int
+    after: StoredDocument
+    forms: DocumentForms | None
+
+
+class DocumentWriter(Generic[T]):
+    """Stores the changes of one collection's documents: the insertion of an event commits one."""
+
+    def __init__(
+        self,
+        collection: str,
+        store: DocumentStore,
+        reader: DocumentReader[T],
+        folder: DocumentFolder[T],
+        cache: DocumentCache,
+        mapper: EventMapper,
+        clock: Clock,
+        logger: logging.Logger,
+        *,
+        to_publish: bool,
+        on_stored: Callable[[str, int], None],
+    ) -> None:
+        """`on_stored` is told the text of a document's id, and its new version."""
+        self._collection, self._store, self._to_publish = collection, store, to_publish
+        self._on_stored = on_stored
+        self._reader, self._folder, self._cache, self._mapper = reader, folder, cache, mapper
+        self._clock, self._ids, self._logger = clock, Uuid7Generator(), logger
+
+    async def change(
+        self, id: Any, decide: Decide, client_id: str | None
+    ) -> tuple[CachedDocument, Diff]:
+        """Store what is decided on the present document; return the document after it.
+
+        A decision that stores nothing, an error among them, is taken on the latest version: only a
+        write proves that the cached one was. EditConflict: another writer came first each time.
+        """
+        change = None
+        for attempt in range(1, CONFLICT.attempts + 1):
+            present = await (self._reader.current(id) if attempt == 1 else self._reader.load(id))
+            try:
+                change = self._prepare(present, await decide(present), client_id)
+                if change and change.event_bytes > MAX_EVENT_BYTES:
+                    await self._check_topics(change)
+            except Exception:
+                if await self._reader.is_latest(present):
+                    raise
+            else:
+                if change and await self._insert(change.event):
+                    return await self._keep(change), copy_value(change.diff)
+                if change:
+                    await asyncio.sleep(CONFLICT.pause(attempt))
+                elif await self._reader.is_latest(present):
+                    return present, Diff(version=present.document.version)
+        raise await self._conflict(id, present.document.version, change)
+
+    def _prepare(
+        self,
+        present: CachedDocument,
+        decided: EncodedDocument | CachedDocument | None,
+        client_id: str | None,
+    ) -> PreparedChange | None:
+        """Return the change to what was decided; None: nothing changes."""
+        before, forms = present.document, None
+        is_there = before.fields is not None
+        if isinstance(decided, CachedDocument) or (decided is None and not is_there):
+            return None
+        was = self._folder.forms(present) if is_there and decided else None
+        if was and decided and are_same(was.known, decided.json):
+            return None
+        fields = decided and decided.fields
+        if decided and was and was.known is not was.history:
+            fields = self._folder.merge(before, decided.fields)
+        elif decided:
+            forms = DocumentForms(decided.value, decided.json, decided.json)
+        after = StoredDocument(before.id, before.version + 1, fields)
+        if decided and (forms is None or may_be_large(decided.json_bytes)):
+            check_stored_size(self._collection, before.id, "the document", fields or {})
+        history = forms.history if forms else self._folder.history(after)
+        diff = make_diff(was and was.history, history, after.version)
+        if not (diff.has_changes or diff.is_deleted):
+            return None
+        return PreparedChange(diff, *self._event(present, diff, client_id), after, forms)
+
+    def _event(
+        self, present: CachedDocument, diff: Diff, client_id: str | None
+    ) -> tuple[EventRecord, int]:
+        change = Change(
+            id=self._ids.new(),
+            document_id=str(present.document.id),
+            client_id=client_id,
+            operation=diff.operation,
+            version=diff.version,
+            timestamp=self._clock.now(),
+            diff=diff,
+            metadata=self._adoption(present.document) if present.is_adopted else {},
+        )
+        type = self._mapper.event_type(self._collection, change.operation)
+        return make_change_event(change, self._collection, type)
+
+    def _adoption(self, document: StoredDocument) -> dict[str, Any]:
+        where, version = f"{self._collection}/{document.id}", document.version
+        self._logger.info("%s is adopted at version %d", where, version)
+        history = self._folder.history(document)
+        adopted = {"adopted_version": version}
+        return adopted if history is None else adopted | {"adopted_doc": history}
+
+    async def _check_topics(self, change: PreparedChange) -> None:
+        """InvalidDocument: the event is too large for the topics of a fleet that runs it."""
+        if await self._store.is_run_by_fleet():
+            what, id = "the change, for the topics of its fleet,", change.event.aggregate_id
+            refuse_size(self._collection, id, what, change.event_bytes, MAX_EVENT_BYTES)
+
+    async def _insert(self, event: EventRecord) -> bool:
+        """Store an event, again where the answer was lost; False: its version is taken."""
+        try:
+            await REPEATED_WRITE.retry(
+                lambda: self._store.insert(event, to_publish=self._to_publish),
+                lambda error: isinstance(error, ServerUnavailable),
+            )
+        except Duplicate:
+            self._cache.drop(event.aggregate_id)
+            found = self._store.changes(event.aggregate_id, event.version - 1, 1)
+            return [each.id async for each in found] == [event.id]
+        except BaseException:
+            self._cache.drop(event.aggregate_id)  # it may be stored
+            raise
+        return True
+
+    async def _keep(self, change: PreparedChange) -> CachedDocument:
+        """Keep the document of a stored change, and have it written."""
+        text, after = change.event.aggregate_id, change.after
+        self._on_stored(text, after.version)
+        await self._reader.project(after, change.event.key)
+        self._cache.put(text, after, is_adopted=False, forms=change.forms)
+        return CachedDocument(after, False, READ_NOW, change.forms)
+
+    async def _conflict(
+        self, id: Any, expected: int, change: PreparedChange | None
+    ) -> EditConflict:
+        diffs = [to_change(each).diff async for each in self._store.changes(str(id), expected)]
+        if diffs:
+            await self._reader.note_seen(str(id), diffs[-1].version)
+        return EditConflict(
+            self._collection,
+            id,
+            expected,
+            diffs[-1].version if diffs else expected,
+            change.diff if change else Diff(version=expected),
+            tuple(diffs),
+        )
