@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 BENCH := .venv-bench
 
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
-SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log
+SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log,examples.chat
 
 .PHONY: run test check faults late-requests bench metrics-cost scale rehearse-scaling soak chat audit-memory \
 	check-image check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
+run: export EVENTFLEET_HTTP_OPERATIONS ?= examples.chat.rooms
 run: $(VENV)/run.stamp
 	@$(BIN)/python -m eventfleet.cli run
 

@@ -20,8 +20,6 @@ from rich.table import Table
 
 from benchmarks.servers import provide_servers
 from eventfleet.deciders.event_id import event_id
-from eventfleet.domains.chat import MessageSent, Room, chat, project_message
-from eventfleet.feeds.room_reader import RoomReader
 from eventfleet.model.view_rows import encode_row
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
@@ -32,6 +30,8 @@ from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.mongo.documents import placed_document
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import wire_name
+from examples.chat.domain import MessageSent, Room, chat, project_message
+from examples.chat.room_reader import RoomReader
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CALLS = 200

@@ -25,6 +25,7 @@ from eventfleet.model.command_rules import (
 )
 from eventfleet.model.domain import Domain, Route
 from eventfleet.model.errors import DeclarationError
+from eventfleet.model.followed import Followed
 from eventfleet.model.payloads import Command, Event, SchemalessPayload, State
 from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import Rule, SinceSnapshot, after, every, on, replay, size
@@ -43,6 +44,7 @@ __all__ = [
     "Event",
     "EventRecord",
     "EventfleetError",
+    "Followed",
     "InvalidRecord",
     "ProjectedEvent",
     "Rejection",

@@ -11,14 +11,16 @@
 It needs the store alone. The EventService of `eventfleet.commands` answers the same queries.
 """
 
+from eventfleet.deciders.event_id import event_id
 from eventfleet.runtime.queriers import querier
 from eventfleet.runtime.settings import Settings, load_settings
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
 from eventfleet.states.view_reader import RowPage, UnknownView, ViewNotBuilt, ViewReader, ViewRow
 from eventfleet.stores.contracts import Page, Snapshot
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventKey, EventRecord
 
 __all__ = [
+    "EventKey",
     "EventRecord",
     "MissingEvents",
     "Page",
@@ -32,6 +34,7 @@ __all__ = [
     "ViewNotBuilt",
     "ViewReader",
     "ViewRow",
+    "event_id",
     "load_settings",
     "querier",
 ]

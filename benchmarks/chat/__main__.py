@@ -71,7 +71,7 @@ def _compare(servers: ServerAddresses, folder: Path, load: ChatLoad) -> bool:
     before = _bare(servers, load)
     addresses = servers.kafka, servers.mongo_url, servers.redis_url
     with CommandFleet(
-        addresses, folder, "eventfleet.domains.chat", PARTITIONS="1", CHUNK_WAIT="0.5"
+        addresses, folder, "examples.chat", PARTITIONS="1", CHUNK_WAIT="0.5"
     ) as fleet:
         fleet.start("append")
         run_of_ours = OurRun(fleet, load)

@@ -14,10 +14,8 @@ passwords=$2
 connect="+info +ping +select +client|setname +script|load"
 scripts="+evalsha +time +get +set +del +hget +hset +hmget +hdel +pexpire +persist"
 markers="~life ~marker:$domain:* ~done:$domain:*"
-rooms=""
-if [ "$domain" = chat ]; then # its services pass commands on to each other
-    rooms="+publish ~eventfleet.chat.claims.* &eventfleet.chat.*"
-fi
+# The services of a followed domain pass commands on to each other.
+feeds="+publish ~eventfleet.feeds.$domain.claims.* &eventfleet.feeds.$domain.*"
 
 user() {
     role=$1
@@ -33,5 +31,5 @@ for role in append snapshot relay project; do
     fi
 done
 user command "$scripts $markers"
-user serve "$scripts $markers +subscribe &notices:* $rooms"
+user serve "$scripts $markers +subscribe &notices:* $feeds"
 user audit "+hmget %R~life %R~marker:$domain:*"

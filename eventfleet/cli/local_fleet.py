@@ -30,7 +30,7 @@ from eventfleet.topics.errors import EventfleetError
 
 SAMPLE_DOMAINS = ",".join(
     f"eventfleet.domains.{name}"
-    for name in ("orders", "bank", "trading", "cart", "game", "chat", "process_log")
+    for name in ("orders", "bank", "trading", "cart", "game", "process_log")
 )
 ROLES = ("append", "command", "snapshot", "relay", "project")
 STOP_GRACE_SECONDS = 30.0

@@ -44,6 +44,7 @@ async def _serve(
     from eventfleet.runtime.http_server import (
         http_application,
         listening_socket,
+        select_operations,
         serve,
         served_probes,
         socket_url,
@@ -52,12 +53,13 @@ async def _serve(
     from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
 
     domains = connections.select_domains(settings, names)
+    operations = select_operations(settings)
 
     async def work(stop: StopSignal) -> None:
         limit = StartLimit(settings)
         await wait_for_servers(settings, domains, markers=True, limit=limit)
         async with (
-            limit.opened(lambda: http_application(settings, domains)) as app,
+            limit.opened(lambda: http_application(settings, domains, operations=operations)) as app,
             served_probes(app.probes, settings) as probes_url,
         ):
             stop.heeded = True

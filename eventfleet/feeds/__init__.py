@@ -1,1 +1,1 @@
-"""Chat rooms over WebSockets: commands by Redis, events by the log, messages by replay or view."""
+"""Aggregates followed over sockets: commands over channels, events from the log, in order."""

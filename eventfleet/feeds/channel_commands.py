@@ -1,14 +1,14 @@
-"""Chat commands on their way from a socket, over Redis, to whichever process decides them.
+"""Commands on their way from a socket, over a channel, to whichever process decides them.
 
 The process with the socket publishes the command to all; the subscriber that claims it first
-decides it, and publishes the outcome to the process with the socket. The subscriber that decided a
-room's last command has the room's state in memory; the others let it claim the next one, too.
-Redis keeps none of this: a command whose subscriber dies has no outcome, and who sends it again,
-with the same id, stores it once.
+decides it, and publishes the outcome to the process with the socket. The subscriber that decided
+an aggregate's last command has its state in memory; the others let it claim the next one, too.
+The server keeps none of this: a command whose subscriber dies has no outcome, and who sends it
+again, with the same id, stores it once.
 
-A published command carries a deadline by Redis' clock, which comes before its sender gives up. It
-is claimed by one process, until its deadline only, and not decided later: so a process that stood
-still decides nothing whose sender has been answered.
+A published command carries a deadline by the server's clock, which comes before its sender gives
+up. It is claimed by one process, until its deadline only, and not decided later: so a process that
+stood still decides nothing whose sender has been answered.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from eventfleet.deciders.outcomes import (
     Unavailable,
     outcome_fields,
 )
+from eventfleet.feeds.channel_names import ChannelNames
 from eventfleet.feeds.channel_publisher import ChannelPublisher
 from eventfleet.feeds.server_time import ServerTime
 from eventfleet.service.event_service import EventService
@@ -38,9 +39,6 @@ from eventfleet.stores.contracts import Channels, Claim
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.errors import InvalidRecord
 
-COMMANDS = "eventfleet.chat.commands"
-OUTCOMES = "eventfleet.chat.outcomes."
-CLAIMS = "eventfleet.chat.claims."
 CLAIM_LATER_SECONDS = 0.05
 LEFT_SECONDS = 60.0
 MAX_LEFT_AGGREGATES = 10_000
@@ -56,11 +54,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChannelCommand(msgspec.Struct, frozen=True):
-    """A command to a room; `id` is its command id, and the id of a message that it sends."""
+    """A command to an aggregate; `id` is its command id."""
 
     id: str
     name: str
-    room_id: str
+    aggregate_id: str
     actor: str
     data: dict[str, Any]
 
@@ -82,7 +80,7 @@ class ChannelOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
 class PublishedCommand(msgspec.Struct, frozen=True):
     """A command as it is published; `number` is its own each time, `reply_to` a channel.
 
-    `deadline` is in seconds of Redis' clock, in the `incarnation` with this id.
+    `deadline` is in seconds of the server's clock, in the `incarnation` with this id.
     """
 
     number: str
@@ -90,10 +88,6 @@ class PublishedCommand(msgspec.Struct, frozen=True):
     command: ChannelCommand
     incarnation: str
     deadline: float
-
-    @property
-    def claim(self) -> Claim:
-        return Claim(f"{CLAIMS}{self.number}", self.incarnation, self.deadline)
 
 
 class PublishedOutcome(msgspec.Struct, frozen=True):
@@ -110,14 +104,15 @@ _decode_outcome = msgspec.json.Decoder(PublishedOutcome).decode
 class ChannelCommandSender:
     """Publishes the commands of this process's sockets, and receives their outcomes."""
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, domain: str) -> None:
         self._channels, self._publisher = channels, ChannelPublisher(channels)
         self._server_time = ServerTime(channels)
-        self._reply_to = f"{OUTCOMES}{uuid4().hex}"
+        self._names = ChannelNames.of(domain)
+        self._reply_to = f"{self._names.outcomes}{uuid4().hex}"
         self._awaited: dict[str, asyncio.Future[ChannelOutcome]] = {}
         self._subscribed = asyncio.Event()
         self._listener = BackgroundTask(
-            "the listener for outcomes of chat commands",
+            f"the listener for outcomes of {domain} commands",
             self._listen,
             essential=True,
         )
@@ -141,7 +136,7 @@ class ChannelCommandSender:
                 await self._subscribed.wait()
                 deadline = await self._server_time.at(decided_by)
                 published = PublishedCommand(number, self._reply_to, command, *deadline)
-                await self._publisher.publish(COMMANDS, _encode(published))
+                await self._publisher.publish(self._names.commands, _encode(published))
                 return await outcome
         except TimeoutError:
             return unavailable(command, "nobody has told the outcome in time")
@@ -171,44 +166,46 @@ class ChannelCommandSender:
 
 
 class LeftAggregates:
-    """The rooms that this process leaves to another, which claimed a command there before it did.
+    """The aggregates that this process leaves to another, which claimed a command there before it.
 
-    That ends after LEFT_SECONDS, more or less: so rooms spread over the processes again when some
-    have come or gone. No more than MAX_LEFT_AGGREGATES are noted.
+    That ends after LEFT_SECONDS, more or less: so aggregates spread over the processes again when
+    some have come or gone. No more than MAX_LEFT_AGGREGATES are noted.
     """
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
 
-    def __contains__(self, room_id: str) -> bool:
-        return self._until.get(room_id, 0.0) > time.monotonic()
+    def __contains__(self, aggregate_id: str) -> bool:
+        return self._until.get(aggregate_id, 0.0) > time.monotonic()
 
-    def note_claim(self, room_id: str, *, is_mine: bool) -> None:
-        """Note whether this process was the first to claim a command of the room."""
+    def note_claim(self, aggregate_id: str, *, is_mine: bool) -> None:
+        """Note whether this process was the first to claim a command of the aggregate."""
         if is_mine:
-            self._until.pop(room_id, None)
-        elif room_id not in self:
+            self._until.pop(aggregate_id, None)
+        elif aggregate_id not in self:
             while len(self._until) >= MAX_LEFT_AGGREGATES:
                 del self._until[next(iter(self._until))]
-            self._until[room_id] = time.monotonic() + LEFT_SECONDS * (0.5 + random.random())
+            end = time.monotonic() + LEFT_SECONDS * (0.5 + random.random())
+            self._until[aggregate_id] = end
 
 
 class ChannelCommandSubscriber:
     """Decides published commands, each that it claims before others do.
 
-    Those that came together are claimed together: at once, but after CLAIM_LATER_SECONDS in rooms
-    that it leaves to another process. With MAX_DECIDING of such groups under way it reads no
-    further.
+    Those that came together are claimed together: at once, but after CLAIM_LATER_SECONDS for
+    aggregates that it leaves to another process. With MAX_DECIDING of such groups under way it
+    reads no further.
     """
 
-    def __init__(self, channels: Channels, service: EventService[Any]) -> None:
+    def __init__(self, channels: Channels, domain: str, service: EventService[Any]) -> None:
         self._channels, self._service = channels, service
+        self._names = ChannelNames.of(domain)
         self._publisher = ChannelPublisher(channels)
         self._free = asyncio.Semaphore(MAX_DECIDING)
         self._deciding: set[asyncio.Task[None]] = set()
         self.left_aggregates = LeftAggregates()
         self._listener = BackgroundTask(
-            "the subscriber of chat commands",
+            f"the subscriber of {domain} commands",
             self._listen,
             essential=True,
         )
@@ -224,13 +221,14 @@ class ChannelCommandSubscriber:
                 await cancel(task)
 
     async def _listen(self) -> None:
-        async with self._channels.subscribe(COMMANDS) as messages:
+        async with self._channels.subscribe(self._names.commands) as messages:
             self._listener.report_well()
             async for together in messages:
                 own: list[PublishedCommand] = []
                 left: list[PublishedCommand] = []
                 for each in _commands_in(together):
-                    (left if each.command.room_id in self.left_aggregates else own).append(each)
+                    is_left = each.command.aggregate_id in self.left_aggregates
+                    (left if is_left else own).append(each)
                 await self._begin(own, 0.0)
                 await self._begin(left, CLAIM_LATER_SECONDS)
 
@@ -245,20 +243,24 @@ class ChannelCommandSubscriber:
         self._deciding.discard(task)
         self._free.release()
         if not task.cancelled() and (error := task.exception()):
-            logger.error("a chat command has no outcome", exc_info=error)
+            logger.error("a command of a socket has no outcome", exc_info=error)
 
     async def _answer_all(self, published: Sequence[PublishedCommand], pause: float) -> None:
-        """Say nothing where Redis is away: the sender is told that nothing is known."""
+        """Answer nothing where the server is away: the sender learns that nothing is known."""
         if pause:
             await asyncio.sleep(pause)
         asked_at, answers = asyncio.get_running_loop().time(), []
         with suppress(ServerUnavailable):
-            claimed = await self._channels.claim([each.claim for each in published])
+            claimed = await self._channels.claim([self._claim(each) for each in published])
             for each, seconds_left in zip(published, claimed, strict=True):
-                self.left_aggregates.note_claim(each.command.room_id, is_mine=seconds_left > 0)
+                self.left_aggregates.note_claim(each.command.aggregate_id, is_mine=seconds_left > 0)
                 if seconds_left > 0:
                     answers.append(self._answer(each, asked_at + seconds_left))
             await asyncio.gather(*answers)
+
+    def _claim(self, published: PublishedCommand) -> Claim:
+        name = f"{self._names.claims}{published.number}"
+        return Claim(name, published.incarnation, published.deadline)
 
     async def _answer(self, published: PublishedCommand, deadline: float) -> None:
         told = await self._decide(published.command, deadline)
@@ -272,7 +274,7 @@ class ChannelCommandSubscriber:
             return unavailable(command, DEADLINE_PASSED)
         try:
             outcome = await self._service.send(
-                command.room_id,
+                command.aggregate_id,
                 command.name,
                 command.data,
                 command_id=command.id,

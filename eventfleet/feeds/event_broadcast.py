@@ -1,9 +1,10 @@
-"""EventBroadcast: tells all processes of a room's new events, ahead of the log."""
+"""EventBroadcast: publishes a domain's new events to all processes, ahead of the log."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+from eventfleet.feeds.channel_names import ChannelNames
 from eventfleet.feeds.channel_publisher import ChannelPublisher
 from eventfleet.stores.background_task import cancel
 from eventfleet.stores.contracts import Channels
@@ -11,18 +12,18 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 
-EVENTS = "eventfleet.chat.events"
 MAX_BEING_PUBLISHED = 1_000
 
 
 class EventBroadcast:
-    """Publishes events to the hubs of all processes as soon as they are stored.
+    """Publishes a domain's events to the hubs of all processes as soon as they are stored.
 
     It is the short way only: the log brings every event, too. So events are left out where Redis
     does not take them, or not fast enough.
     """
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, domain: str) -> None:
+        self._channel = ChannelNames.of(domain).events
         self._publisher = ChannelPublisher(channels)
         self._being_published: set[asyncio.Task[None]] = set()
 
@@ -43,4 +44,4 @@ class EventBroadcast:
 
     async def _publish(self, event: bytes) -> None:
         with suppress(ServerUnavailable):
-            await self._publisher.publish(EVENTS, event)
+            await self._publisher.publish(self._channel, event)

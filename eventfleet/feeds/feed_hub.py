@@ -1,4 +1,4 @@
-"""FeedHub: passes the events of rooms to the sockets of this process, in order and without gaps."""
+"""FeedHub: passes a domain's events to the sockets of this process, in order and without gaps."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.domains.chat import chat
-from eventfleet.feeds.event_broadcast import EVENTS
+from eventfleet.feeds.channel_names import ChannelNames
+from eventfleet.model.domain import Domain
 from eventfleet.states.querier import Querier
 from eventfleet.stores.background_task import BackgroundTask, cancel
 from eventfleet.stores.contracts import Channels, LogFollower
@@ -32,7 +32,7 @@ class TooSlow(Exception):
 
 
 class EventFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="event"):
-    """An event of the room, as it is sent to clients."""
+    """An event, as it is sent to clients."""
 
     event: msgspec.Raw
 
@@ -50,9 +50,9 @@ def to_feed_event(event: EventRecord) -> FeedEvent:
 
 
 class FeedListener:
-    """A listener of a room: its events above `version`, each once and in order."""
+    """A listener of an aggregate: its events above `version`, each once and in order."""
 
-    def __init__(self, version: int) -> None:
+    def __init__(self, version: int = 0) -> None:
         self.version = version
         self._waiting: asyncio.Queue[FeedEvent] = asyncio.Queue(MAX_WAITING_EVENTS)
         self._too_slow = False
@@ -65,17 +65,13 @@ class FeedListener:
 
     async def next(self) -> FeedEvent:
         """Wait for the next event. TooSlow: events were left out."""
-        while True:
-            if self._too_slow and self._waiting.empty():
-                raise TooSlow
-            event = await self._waiting.get()
-            if event.version > self.version:
-                self.version = event.version
-                return event
+        if self._too_slow and self._waiting.empty():
+            raise TooSlow
+        return await self._waiting.get()
 
 
 class EventSequence:
-    """Puts the events of a room into the order of their versions, each once. Pure.
+    """Puts the events of an aggregate into the order of their versions, each once. Pure.
 
     All events up to `version` have been taken. At most MAX_HELD_EVENTS that came too early are
     held; others are forgotten, to be read from the store.
@@ -104,14 +100,14 @@ class EventSequence:
 
 
 class OpenFeed:
-    """A room that somebody listens to.
+    """An aggregate that somebody listens to.
 
     Events that are missing for GAP_SECONDS are read from the store. So an event that is stored, but
     whose writer died before it produced it, is passed on as soon as the next one is.
     """
 
-    def __init__(self, room_id: str, queries: Querier[Any]) -> None:
-        self.room_id, self._queries = room_id, queries
+    def __init__(self, aggregate_id: str, queries: Querier[Any]) -> None:
+        self._aggregate_id, self._queries = aggregate_id, queries
         self.listeners: set[FeedListener] = set()
         self._opening: asyncio.Task[None] | None = None
         self._sequence: EventSequence | None = None
@@ -124,13 +120,13 @@ class OpenFeed:
         return self._sequence.version if self._sequence else 0
 
     async def open(self) -> None:
-        """Find out where the room stands; who comes meanwhile waits for the same answer."""
+        """Read the aggregate's version; who comes meanwhile waits for the same answer."""
         if self._opening is None or (self._opening.done() and self._sequence is None):
             self._opening = asyncio.create_task(self._open())
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self._sequence = EventSequence(await self._queries.version(self.room_id))
+        self._sequence = EventSequence(await self._queries.version(self._aggregate_id))
         early, self._early = self._early, []
         for event in early:
             self.receive(event)
@@ -141,7 +137,7 @@ class OpenFeed:
                 await cancel(task)
 
     def receive(self, event: EventRecord) -> None:
-        """Take an event of the room, in any order, and any number of times."""
+        """Take an event of the aggregate, in any order, and any number of times."""
         if self._sequence is None:
             self._early.append(event)
             return
@@ -156,49 +152,65 @@ class OpenFeed:
         if self._sequence and (self._filling is None or self._filling.done()):
             self._filling = asyncio.create_task(self._fill(self._sequence, pause))
 
+    async def catch_up(self, version: int) -> None:
+        """Read from the store up to a version, or to its latest one. ServerUnavailable."""
+        latest = version
+        while self.version < min(version, latest):
+            latest = await self._read_page()
+
     async def _fill(self, sequence: EventSequence, pause: float) -> None:
         """Read from the store until nothing is missing."""
         failures = 0
         while True:
             await asyncio.sleep(pause)
             try:
-                found = await self._queries.missing(self.room_id, sequence.version, PAGE_EVENTS)
+                latest = await self._read_page()
             except ServerUnavailable:
                 failures += 1
                 pause = OUTAGE.pause(failures)
                 continue
             failures = 0
-            for event in found.events:
-                self.receive(event)
-            if not sequence.has_gap and sequence.version >= found.latest:
+            if not sequence.has_gap and sequence.version >= latest:
                 return
             pause = GAP_SECONDS
 
+    async def _read_page(self) -> int:
+        """Take the next stored events; return the latest stored version."""
+        found = await self._queries.missing(self._aggregate_id, self.version, PAGE_EVENTS)
+        for event in found.events:
+            self.receive(event)
+        return found.latest
+
 
 class FeedHub:
-    """The rooms that sockets of this process listen to, while it is `running`.
+    """The aggregates of a domain that sockets of this process listen to, while it is `running`.
 
-    Each process gets all events of all rooms from the log, whoever decided their commands; and
-    those of commands that an HTTP service decides from its broadcast, which is sooner.
+    Each process gets all of their events from the log, whoever decided their commands; and those
+    that an HTTP service stores from its broadcast, which is sooner. The events of an asynchronous
+    domain have their versions once they are stored, so it follows the log of stored ones.
     """
 
     def __init__(
         self,
         follower: LogFollower,
         channels: Channels,
+        domain: Domain[Any],
         queries: Querier[Any],
         partitions: int,
     ) -> None:
         self._follower, self._channels = follower, channels
+        topics = Topics.of(domain.name)
+        self._topic = topics.events if domain.synchronous else topics.stored
+        self._broadcast = ChannelNames.of(domain.name).events
         self._queries, self._partitions = queries, partitions
-        self._rooms: dict[str, OpenFeed] = {}
+        self._feeds: dict[str, OpenFeed] = {}
         self._following = asyncio.Event()
         self._following_task = BackgroundTask(
-            "the follower of chat events",
+            f"the follower of {domain.name} events",
             self._follow,
             essential=True,
         )
-        self._hearing_task = BackgroundTask("the subscriber of chat events", self._hear)
+        self._hearing_task = BackgroundTask(f"the subscriber of {domain.name} events", self._hear)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -209,55 +221,61 @@ class FeedHub:
         finally:
             await self._hearing_task.end()
             await self._following_task.end()
-            for room in self._rooms.values():
-                await room.close()
+            for feed in self._feeds.values():
+                await feed.close()
 
     @asynccontextmanager
-    async def listen(self, room_id: str) -> AsyncIterator[FeedListener]:
-        """A listener to a room from its latest version on. ServerUnavailable."""
-        room = self._rooms.setdefault(room_id, OpenFeed(room_id, self._queries))
-        listener = FeedListener(0)
-        room.listeners.add(listener)
+    async def listen(self, aggregate_id: str, after: int = 0) -> AsyncIterator[FeedListener]:
+        """A listener to an aggregate from its latest version on. ServerUnavailable.
+
+        Where the client has events up to a version `after` that this process has not heard of, the
+        store is asked for them first: this process may lag.
+        """
+        feed = self._feeds.setdefault(aggregate_id, OpenFeed(aggregate_id, self._queries))
+        listener = FeedListener()
+        feed.listeners.add(listener)
         try:
             async with asyncio.timeout(OPEN_SECONDS):
                 await self._following.wait()
-                await room.open()
-            listener.version = room.version
+                await feed.open()
+                await feed.catch_up(after)
+            feed.listeners.discard(listener)
+            listener = FeedListener(feed.version)
+            feed.listeners.add(listener)
             yield listener
         except TimeoutError:
-            raise ServerUnavailable(f"room {room_id!r} could not be opened in time") from None
+            raise ServerUnavailable(f"{aggregate_id!r} could not be opened in time") from None
         finally:
-            room.listeners.discard(listener)
-            if not room.listeners:
-                del self._rooms[room_id]
-                await room.close()
+            feed.listeners.discard(listener)
+            if not feed.listeners:
+                del self._feeds[aggregate_id]
+                await feed.close()
 
     async def _follow(self) -> None:
-        topic = Topics.of(chat.name).events
         try:
-            async with self._follower.follow(topic, self._partitions) as records:
+            async with self._follower.follow(self._topic, self._partitions) as records:
                 self._following.set()
                 self._following_task.report_well()
-                for room in self._rooms.values():
-                    room.fill()
+                for feed in self._feeds.values():
+                    feed.fill()
                 async for record in records:
                     self._receive(record)
         finally:
             self._following.clear()
 
     async def _hear(self) -> None:
-        async with self._channels.subscribe(EVENTS) as messages:
+        async with self._channels.subscribe(self._broadcast) as messages:
             self._hearing_task.report_well()
             async for together in messages:
                 for message in together:
                     with suppress(InvalidRecord):  # others may publish what is none
                         event = decode(message)
                         self._queries.note(event)
-                        if room := self._rooms.get(event.aggregate_id):
-                            room.receive(event)
+                        if feed := self._feeds.get(event.aggregate_id):
+                            feed.receive(event)
 
     def _receive(self, record: LogRecord) -> None:
-        room = self._rooms.get((record.key or b"").decode("utf-8", "replace"))
-        if room:
+        feed = self._feeds.get((record.key or b"").decode("utf-8", "replace"))
+        if feed:
             with suppress(InvalidRecord):  # append tells of it
-                room.receive(decode(record.value))
+                feed.receive(decode(record.value))

@@ -1,13 +1,14 @@
-"""FeedSession: what is said on one socket of a room."""
+"""FeedSession: serves one socket that follows an aggregate."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from eventfleet.feeds.channel_commands import ChannelCommand, ChannelCommandSender, ChannelOutcome
 from eventfleet.feeds.feed_hub import FeedHub, FeedListener, to_feed_event
+from eventfleet.model.domain import Domain
 from eventfleet.states.querier import Querier
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.event import Identifier
@@ -19,23 +20,20 @@ SendFrame = Callable[[bytes], Awaitable[None]]
 
 
 class CommandFrame(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A client's frame: a command, whose `id` is that of the message if it sends one."""
+    """A client's frame: a command, whose `id` is its command id."""
 
     id: Identifier
     command: str
     data: dict[str, Any]
 
 
-class OpenedFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="opened"):
-    """The first frame: events above the version `after` follow, in order and without a gap.
+class FollowedDomain(NamedTuple):
+    """A domain whose aggregates are followed: what serves its sockets."""
 
-    `latest` is the room's version. Where `after` is not the one that the client has named, it has
-    missed too many events, and reads the messages instead.
-    """
-
-    room_id: str
-    after: int
-    latest: int
+    domain: Domain[Any]
+    queries: Querier[Any]
+    hub: FeedHub
+    sender: ChannelCommandSender
 
 
 class OutcomeFrame(
@@ -62,32 +60,36 @@ _decode = msgspec.json.Decoder(CommandFrame).decode
 
 
 class FeedSession:
-    """A client in a room. Its commands are decided one after the other, in their order."""
+    """A client that follows an aggregate. Its commands are decided one after the other, in their
+    order."""
 
     def __init__(
-        self,
-        room_id: str,
-        actor: str,
-        queries: Querier[Any],
-        hub: FeedHub,
-        sender: ChannelCommandSender,
-        send: SendFrame,
+        self, followed: FollowedDomain, aggregate_id: str, actor: str, send: SendFrame
     ) -> None:
-        self._room_id, self._actor, self._queries = room_id, actor, queries
-        self._hub, self._sender, self._send = hub, sender, send
+        self._followed, self._aggregate_id = followed, aggregate_id
+        self._actor, self._send = actor, send
 
     async def run(
-        self, frames: AsyncIterator[str | bytes], after: int | None, may_write: bool
+        self,
+        frames: AsyncIterator[str | bytes],
+        after: int | None,
+        may_write: bool,
+        id_name: str,
     ) -> None:
         """Serve the client until its frames end.
 
-        TooSlow: it does not take the events. ServerUnavailable: the room can't be opened.
+        The first frame names the aggregate, as `id_name`: events above the version `after` follow,
+        in order and without a gap; `latest` is the aggregate's version. Where `after` is not the
+        one that the client has named, it has missed too many events, and asks for the state
+        instead. TooSlow: it does not take the events. ServerUnavailable: the aggregate can't be
+        opened.
         """
-        async with self._hub.listen(self._room_id) as listener:
+        async with self._followed.hub.listen(self._aggregate_id, after or 0) as listener:
             latest = listener.version
             missed = 0 if after is None or after > latest else latest - after
             start = latest - missed if missed <= MAX_MISSED_EVENTS else latest
-            await self._send(_encode(OpenedFrame(self._room_id, start, latest)))
+            opened = {"kind": "opened", id_name: self._aggregate_id}
+            await self._send(_encode({**opened, "after": start, "latest": latest}))
             await self._send_stored(start, latest)
             events = asyncio.create_task(self._send_events(listener))
             commands = asyncio.create_task(self._take_commands(frames, may_write))
@@ -104,7 +106,8 @@ class FeedSession:
 
     async def _send_stored(self, after: int, up_to: int) -> None:
         if after < up_to:
-            async for event in self._queries.events(self._room_id, after, up_to=up_to):
+            queries = self._followed.queries
+            async for event in queries.events(self._aggregate_id, after, up_to=up_to):
                 await self._send(to_feed_event(event).frame)
 
     async def _send_events(self, listener: FeedListener) -> None:
@@ -124,10 +127,19 @@ class FeedSession:
                 await self._send(_encode(_to_frame(await self._decide(command, may_write))))
 
     async def _decide(self, frame: CommandFrame, may_write: bool) -> ChannelOutcome:
+        domain = self._followed.domain
         if not may_write:
-            return ChannelOutcome(frame.id, "rejected", reason="the scope chat:write is required")
-        command = ChannelCommand(frame.id, frame.command, self._room_id, self._actor, frame.data)
-        return await self._sender.send(command)
+            reason = f"the scope {domain.name}:write is required"
+            return ChannelOutcome(frame.id, "rejected", reason=reason)
+        allowed = domain.followed.command_names if domain.followed else frozenset()
+        if frame.command not in allowed:
+            known = ", ".join(sorted(allowed)) or "none"
+            reason = f"{frame.command!r} is not a command that a socket may send; known: {known}"
+            return ChannelOutcome(frame.id, "invalid", field="type", reason=reason)
+        command = ChannelCommand(
+            frame.id, frame.command, self._aggregate_id, self._actor, frame.data
+        )
+        return await self._followed.sender.send(command)
 
 
 def _to_frame(outcome: ChannelOutcome) -> OutcomeFrame:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from eventfleet.model.command_rules import START, Decides, Emits, command_name
+from eventfleet.model.command_rules import START, Decides, Emits, command_class, command_name
+from eventfleet.model.followed import Followed
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.type_checks import json_kinds
 from eventfleet.model.views import Totals, check_views
@@ -24,7 +25,8 @@ def find_fault(domain: "Domain[Any]") -> str:
     """Return the first fault of a declaration, or nothing."""
     checks = (
         *(_check_state, _check_classes, _check_functions, _check_decide, _check_names),
-        *(_check_types, _check_emits, _check_routes, lambda domain: check_views(domain.views)),
+        *(_check_types, _check_emits, _check_routes, _check_followed),
+        lambda domain: check_views(domain.views),
     )
     return next(filter(None, (check(domain) for check in checks)), "")
 
@@ -161,6 +163,17 @@ def _find_difference(command: Any, event: Any) -> str:
         if kinds and accepted and not kinds & accepted:
             one, other = "/".join(sorted(kinds)), "/".join(sorted(accepted))
             return f"{name} is {one} in the command, and {other} in the event"
+    return ""
+
+
+def _check_followed(domain: "Domain[Any]") -> str:
+    if domain.followed is None:
+        return ""
+    if not isinstance(domain.followed, Followed):
+        return f"followed={domain.followed!r} is not Followed(commands=[...])"
+    declared = {*map(command_name, domain.commands), *map(command_class, domain.commands)}
+    if unknown := sorted({wire_name(c) for c in domain.followed.commands if c not in declared}):
+        return f"`followed` names what `commands` does not have: {', '.join(unknown)}"
     return ""
 
 

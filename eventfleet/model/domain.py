@@ -25,6 +25,7 @@ from eventfleet.model.command_rules import (
 )
 from eventfleet.model.declaration_checks import find_fault
 from eventfleet.model.errors import DeclarationError
+from eventfleet.model.followed import Followed
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
@@ -84,6 +85,8 @@ class Domain(Generic[S]):
 
     With `decide` the domain is synchronous: `decide` decides commands that are listed as bare
     classes or as Decides, on the latest state; commands listed as Emits are accepted as they are.
+
+    With `followed` the HTTP service lets clients follow the aggregates over sockets.
     """
 
     name: str
@@ -97,6 +100,7 @@ class Domain(Generic[S]):
     state_version: int = 1
     commands: Sequence[CommandRule] = ()
     decide: Decide | None = None
+    followed: Followed | None = None
     _event_types: dict[str, tuple[type[Event], int]] = field(
         default_factory=dict, init=False, repr=False
     )

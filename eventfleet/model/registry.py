@@ -1,11 +1,13 @@
-"""Finds domains by dotted module names, so that a team's own package works unchanged."""
+"""Finds declarations by dotted module names, so that a team's own package works unchanged."""
 
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
+
+T = TypeVar("T")
 
 
 def find_domains(modules: Iterable[str]) -> dict[str, Domain[Any]]:
@@ -15,7 +17,7 @@ def find_domains(modules: Iterable[str]) -> dict[str, Domain[Any]]:
     """
     found: dict[str, Domain[Any]] = {}
     for module in modules:
-        for domain in _import_domains(module):
+        for domain in find_declared(module, Domain):
             if found.setdefault(domain.name, domain) is not domain:
                 raise DeclarationError(
                     f"{module}: another module declares a domain {domain.name!r}, too"
@@ -23,7 +25,11 @@ def find_domains(modules: Iterable[str]) -> dict[str, Domain[Any]]:
     return found
 
 
-def _import_domains(module: str) -> list[Domain[Any]]:
+def find_declared(module: str, *kinds: type[T]) -> list[T]:
+    """Import a module, and return the values of these classes in it.
+
+    DeclarationError: it can't be imported or has none.
+    """
     try:
         names = vars(import_module(module))
     except DeclarationError as error:
@@ -31,7 +37,7 @@ def _import_domains(module: str) -> list[Domain[Any]]:
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise DeclarationError(f"{module}: can't be imported: {why}") from error
-    domains = [value for value in names.values() if isinstance(value, Domain)]
-    if not domains:
-        raise DeclarationError(f"{module}: declares no Domain")
-    return domains
+    found = [value for value in names.values() if isinstance(value, kinds)]
+    if not found:
+        raise DeclarationError(f"{module}: declares no {kinds[0].__name__}")
+    return found

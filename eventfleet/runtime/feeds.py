@@ -1,59 +1,45 @@
-"""Opens the rooms of the chat domain: their queries over HTTP, and their sockets."""
+"""Opens the feeds of the domains whose aggregates are followed over sockets."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from starlette.types import ASGIApp
-
-from eventfleet.domains.chat import chat
 from eventfleet.feeds.channel_commands import ChannelCommandSender, ChannelCommandSubscriber
-from eventfleet.feeds.event_broadcast import EventBroadcast
 from eventfleet.feeds.feed_hub import FeedHub
+from eventfleet.feeds.feed_session import FollowedDomain
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.web import Access, DomainServices, feed_sockets, rooms
-from eventfleet.web.operation import Operation
+from eventfleet.stores.contracts import Channels
+from eventfleet.web import DomainServices
 
 FOLLOWER_WAIT_SECONDS = 0.1
 """The log may let records wait for others: most events come sooner, by broadcast."""
 
 
-class ChatRooms(NamedTuple):
-    """The parts of an application for rooms: operations, and sockets by path."""
-
-    operations: Sequence[Operation] = ()
-    sockets: Mapping[str, ASGIApp] = {}
-
-
 @asynccontextmanager
-async def event_broadcast(settings: Settings) -> AsyncIterator[EventBroadcast]:
-    """Opens the broadcast of the chat domain's events; it connects at the first one."""
+async def open_channels(settings: Settings) -> AsyncIterator[Channels]:
+    """Opens the channels of this process; they connect at the first call."""
     channels = connections.channels(settings)
     try:
-        async with EventBroadcast(channels).running() as broadcast:
-            yield broadcast
+        yield channels
     finally:
         await channels.close()
 
 
 @asynccontextmanager
-async def chat_rooms(
-    settings: Settings, services: Mapping[str, DomainServices], access: Access
-) -> AsyncIterator[ChatRooms]:
-    """Opens the rooms where the chat domain is among those served; no rooms where it is not."""
-    served = services.get(chat.name)
-    if served is None or served.domain is not chat:
-        yield ChatRooms()
-        return
-    channels = connections.channels(settings)
-    sender = ChannelCommandSender(channels)
-    follower = connections.log_follower(settings, FOLLOWER_WAIT_SECONDS)
-    hub = FeedHub(follower, channels, served.queries, settings.partitions)
-    subscriber = ChannelCommandSubscriber(channels, served.commands)
-    try:
-        async with hub.running(), subscriber.running(), sender.running():
-            sockets = feed_sockets.FeedSockets(access, served.queries, hub, sender)
-            yield ChatRooms(rooms.OPERATIONS, {feed_sockets.PATH: sockets})
-    finally:
-        await channels.close()
+async def followed_domains(
+    settings: Settings, services: Mapping[str, DomainServices], channels: Channels
+) -> AsyncIterator[dict[str, FollowedDomain]]:
+    """Opens the feeds of those domains among the served ones that are followed, by name."""
+    async with AsyncExitStack() as stack:
+        followed = {}
+        for name, served in services.items():
+            if served.domain.followed:
+                follower = connections.log_follower(settings, FOLLOWER_WAIT_SECONDS)
+                partitions = settings.partitions
+                hub = FeedHub(follower, channels, served.domain, served.queries, partitions)
+                subscriber = ChannelCommandSubscriber(channels, name, served.commands)
+                sender = ChannelCommandSender(channels, name)
+                for part in (hub, subscriber, sender):
+                    await stack.enter_async_context(part.running())
+                followed[name] = FollowedDomain(served.domain, served.queries, hub, sender)
+        yield followed

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from ipaddress import ip_address
 from typing import Any
@@ -11,15 +11,16 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from eventfleet.domains.chat import chat
+from eventfleet.feeds.event_broadcast import EventBroadcast
 from eventfleet.feeds.feed_session import MAX_FRAME_BYTES
 from eventfleet.model.domain import Domain
+from eventfleet.model.registry import find_declared
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
-from eventfleet.runtime.feeds import chat_rooms, event_broadcast
+from eventfleet.runtime.feeds import followed_domains, open_channels
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.server_checks import server_checks
-from eventfleet.runtime.settings import Settings, variable
+from eventfleet.runtime.settings import Settings, split, variable
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.states.live_state import LiveState
@@ -36,6 +37,8 @@ from eventfleet.web import (
     LocalAccess,
     TokenAccess,
 )
+from eventfleet.web.feed_sockets import FeedPath, feed_sockets
+from eventfleet.web.operation import Operation
 
 BACKLOG_CONNECTIONS = 1_024
 KEEP_ALIVE_SECONDS = 60
@@ -50,11 +53,15 @@ class ListenFailed(EventfleetError):
 
 @asynccontextmanager
 async def http_application(
-    settings: Settings, domains: Mapping[str, Domain[Any]], access: Access | None = None
+    settings: Settings,
+    domains: Mapping[str, Domain[Any]],
+    access: Access | None = None,
+    operations: Sequence[Operation | FeedPath] = (),
 ) -> AsyncIterator[Application]:
     """Opens the ASGI application of these domains on the servers of the settings.
 
-    Without `access`, the settings decide who may do what. Unreachable: a server does not answer;
+    Without `access`, the settings decide who may do what. `operations` of a team's own are served,
+    too, but for those of other domains. Unreachable: a server does not answer;
     Misconfigured: topics are missing.
     """
     access = access or _access(settings)
@@ -62,6 +69,7 @@ async def http_application(
         connections.stores(settings, domains) as stores,
         connections.stores(settings, domains, long_reads=True) as reading,
         stage_waiters(settings) as waiters,
+        open_channels(settings) as channels,
         AsyncExitStack() as stack,
     ):
         services, metrics = {}, DeciderMetrics()
@@ -72,9 +80,9 @@ async def http_application(
                 domain, reading[name], SystemClock(), limit=settings.snapshot_bytes, cache=cache
             )
             announce = None
-            if domain is chat:
-                broadcast = await stack.enter_async_context(event_broadcast(settings))
-                announce = broadcast.announce
+            if domain.followed:
+                broadcast = EventBroadcast(channels, name)
+                announce = (await stack.enter_async_context(broadcast.running())).announce
             opening = event_service_over(
                 settings, domain, opened, queries, waiters, metrics, cache, announce
             )
@@ -87,16 +95,29 @@ async def http_application(
             concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout
         )
         checks = await stack.enter_async_context(server_checks(settings, services))
-        rooms = await stack.enter_async_context(chat_rooms(settings, services, access))
+        followed = await stack.enter_async_context(followed_domains(settings, services, channels))
+        own = [each for each in operations if not each.domain or each.domain in services]
         yield Application(
             services,
             access,
             limits,
             metrics,
             checks,
-            *rooms,
+            [each for each in own if isinstance(each, Operation)],
+            feed_sockets(access, followed, [each for each in own if isinstance(each, FeedPath)]),
             access_log=settings.http_access_log,
         )
+
+
+def select_operations(settings: Settings) -> list[Operation | FeedPath]:
+    """Imports the operations of a team's own that the settings name.
+
+    DeclarationError: a module can't be imported or has none.
+    """
+    found: list[Operation | FeedPath] = []
+    for module in split(settings.http_operations):
+        found += find_declared(module, Operation, FeedPath)
+    return found
 
 
 def _access(settings: Settings) -> Access:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from eventfleet.domains.chat import chat
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import ServerUnavailable
@@ -36,7 +35,7 @@ async def server_checks(
         if marked:
             markers = await stack.enter_async_context(connections.markers(settings, marked[0]))
             checks["Redis"] = _check("Redis", markers.incarnation, lambda: markers.check_writable())
-        elif chat.name in services:
+        elif any(each.domain.followed for each in services.values()):
             checks["Redis"] = _check("Redis")
         yield checks
 

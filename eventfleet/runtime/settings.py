@@ -247,6 +247,11 @@ class Settings(BaseSettings):
         description="Log each request at the level info, but for probes and metrics, by route, "
         "status, time, subject and correlation id",
     )
+    http_operations: Annotated[str, AfterValidator(_modules)] = Field(
+        default="",
+        description="Dotted names of the modules that declare operations of your own for the HTTP "
+        "service, comma-separated",
+    )
     http_requests: PositiveInt = Field(default=256, description="Requests served at once")
     http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
     service_url: Annotated[str, AfterValidator(_service_url)] = Field(

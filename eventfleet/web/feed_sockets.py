@@ -1,9 +1,9 @@
-"""FeedSockets: WebSockets of chat rooms, with access control and limits."""
+"""FeedSockets: WebSockets that follow aggregates, with access control and limits."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from starlette.datastructures import QueryParams
@@ -12,16 +12,14 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from eventfleet.deciders.timeout import Timeout
-from eventfleet.domains.chat import chat
-from eventfleet.feeds.channel_commands import ChannelCommandSender
-from eventfleet.feeds.feed_hub import FeedHub, TooSlow
-from eventfleet.feeds.feed_session import FeedSession, SendFrame
-from eventfleet.states.querier import Querier
+from eventfleet.feeds.feed_hub import TooSlow
+from eventfleet.feeds.feed_session import FeedSession, FollowedDomain, SendFrame
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.web.access import Access, Grant
 from eventfleet.web.problems import (
     BUSY,
     HOST_REFUSED,
+    UNKNOWN_DOMAIN,
     RequestRefused,
     invalid,
     problem_response,
@@ -29,8 +27,6 @@ from eventfleet.web.problems import (
 )
 from eventfleet.web.requests import path_part
 
-PATH = "/rooms/{id}/socket"
-SUBPROTOCOL = "eventfleet.chat"
 TOKEN_PREFIX = "bearer."
 """In front of the token of a browser, which can send no header but its subprotocols."""
 
@@ -44,43 +40,69 @@ POLICY_VIOLATION, TRY_AGAIN, GOING_AWAY = 1008, 1013, 1001
 logger = logging.getLogger(__name__)
 
 
+class FeedPath(NamedTuple):
+    """A path of sockets that follow aggregates; of `domain`, where the path itself names none.
+
+    `id_name` is the name of the aggregate's id in the first frame, `subprotocol` the one that a
+    client may offer.
+    """
+
+    path: str = "/domains/{domain}/{id}/socket"
+    domain: str = ""
+    id_name: str = "aggregate_id"
+    subprotocol: str = "eventfleet.feeds"
+
+
 class FeedSockets:
-    """An ASGI application for the sockets of rooms; at most MAX_SOCKETS are open."""
+    """An ASGI application for the sockets of one path.
+
+    Those of all paths of a process are in `opened`: at most MAX_SOCKETS.
+    """
 
     def __init__(
         self,
         access: Access,
-        queries: Querier[Any],
-        hub: FeedHub,
-        sender: ChannelCommandSender,
+        followed: Mapping[str, FollowedDomain],
+        path: FeedPath,
+        opened: set[WebSocket],
     ) -> None:
-        self._access, self._queries, self._hub, self._sender = access, queries, hub, sender
-        self.open = 0
+        self._access, self._followed = access, followed
+        self._path, self._opened = path, opened
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
         try:
             request = _as_request(scope)
             grant = self._authorize(request)
-            room_id, after = path_part(request, "id"), _after(request.query_params)
+            followed, after = self._domain_of(request), _after(request.query_params)
             named = request.query_params.get("sender", "") if grant.names_actor else ""
-            actor = grant.actor or named
-            if self.open >= MAX_SOCKETS:
+            if len(self._opened) >= MAX_SOCKETS:
                 raise RequestRefused(BUSY, f"{MAX_SOCKETS} sockets are open")
         except Exception as error:
             await websocket.send_denial_response(problem_response(to_refusal(error)))
             return
-        offered = websocket.scope.get("subprotocols") or []
-        self.open += 1
+        self._opened.add(websocket)
         try:
-            await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-            session = FeedSession(
-                room_id, actor, self._queries, self._hub, self._sender, _sender_to(websocket)
-            )
-            serving = session.run(_frames(websocket), after, grant.allows(chat.name, "write"))
+            offered, subprotocol = scope.get("subprotocols") or [], self._path.subprotocol
+            await websocket.accept(subprotocol if subprotocol in offered else None)
+            actor, may_write = grant.actor or named, grant.allows(followed.domain.name, "write")
+            session = FeedSession(followed, path_part(request, "id"), actor, _sender_to(websocket))
+            serving = session.run(_frames(websocket), after, may_write, self._path.id_name)
             await self._serve(websocket, serving, request)
         finally:
-            self.open -= 1
+            self._opened.discard(websocket)
+
+    def _domain_of(self, request: Request) -> FollowedDomain:
+        name = self._domain_name(request)
+        if name not in self._followed:
+            known = ", ".join(sorted(self._followed)) or "none"
+            raise RequestRefused(
+                UNKNOWN_DOMAIN, f"{name!r} is not a domain to follow; known: {known}"
+            )
+        return self._followed[name]
+
+    def _domain_name(self, request: Request) -> str:
+        return self._path.domain or path_part(request, "domain")
 
     async def _serve(
         self, websocket: WebSocket, serving: Coroutine[Any, Any, None], request: Request
@@ -99,7 +121,7 @@ class FeedSockets:
         except (TooSlow, TimeoutError):
             code, reason = TRY_AGAIN, "the client does not take the events fast enough"
         except ServerUnavailable as error:
-            logger.warning("a room's socket is closed: %s", error)
+            logger.warning("a socket is closed: %s", error)
             code, reason = TRY_AGAIN, "the service cannot answer for now"
         except WebSocketDisconnect:
             pass
@@ -110,10 +132,19 @@ class FeedSockets:
 
     def _authorize(self, request: Request) -> Grant:
         grant = self._access.grant(request)
-        grant.require(chat.name, "read")
+        grant.require(self._domain_name(request), "read")
         if not self._access.secured:
             _require_same_origin(request)
         return grant
+
+
+def feed_sockets(
+    access: Access, followed: Mapping[str, FollowedDomain], own_paths: Iterable[FeedPath] = ()
+) -> dict[str, FeedSockets]:
+    """Returns the sockets by path: that of all domains, and a team's own."""
+    opened: set[WebSocket] = set()
+    paths = [FeedPath(), *own_paths] if followed else []
+    return {path.path: FeedSockets(access, followed, path, opened) for path in paths}
 
 
 def _as_request(scope: Scope) -> Request:

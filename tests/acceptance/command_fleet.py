@@ -10,13 +10,14 @@ from typing import Any
 import redis
 
 from eventfleet.runtime.settings import PREFIX, Settings
-from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet import ROOT, Fleet
 
 _databases = count(1)
 
 
 class CommandFleet(Fleet):
-    """A fleet of one domain, whose module may lie in the folder; `settings` without prefix."""
+    """A fleet of one domain, whose module may lie in the folder, or be an example; `settings`
+    without prefix."""
 
     def __init__(
         self, servers: "tuple[str, str, str]", folder: Path, module: str, **settings: str
@@ -28,6 +29,7 @@ class CommandFleet(Fleet):
         self.redis.flushdb()
         mine = {"DOMAINS": module, "REDIS_URL": url, **settings}
         self.environment |= {PREFIX + name: value for name, value in mine.items()}
+        self.environment["PYTHONPATH"] = str(ROOT)
 
     def __exit__(self, *_: object) -> None:
         super().__exit__(*_)

@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from eventfleet.feeds.channel_commands import COMMANDS
+from eventfleet.feeds.channel_names import ChannelNames
 from tests.acceptance.chat_client import ChatClient, in_room
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.http_service import HttpService, serving
 from tests.acceptance.kafka_by_hand import wait_for
 
-CHAT = "eventfleet.domains.chat"
+CHAT, ROOMS = "examples.chat", "examples.chat.rooms"
 SERVICE_RESTART = 1012
 LONGER_THAN_A_CLAIM_SECONDS = 11.0
 
@@ -26,7 +26,7 @@ LONGER_THAN_A_CLAIM_SECONDS = 11.0
 @pytest.fixture
 def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
     servers = kafka, mongo_url, redis_url
-    with CommandFleet(servers, tmp_path, CHAT) as fleet:
+    with CommandFleet(servers, tmp_path, CHAT, HTTP_OPERATIONS=ROOMS) as fleet:
         yield fleet
 
 
@@ -113,7 +113,7 @@ def commands_on_redis(fleet: CommandFleet) -> Iterator[set[str]]:
     """The names of the commands that are published on Redis meanwhile, filled at the end."""
     names: set[str] = set()
     with fleet.redis.pubsub() as heard:
-        heard.psubscribe(f"{COMMANDS}*")
+        heard.psubscribe(f"{ChannelNames.of('chat').commands}*")
         wait_for(lambda: heard.get_message(timeout=1), "the subscription")
         yield names
         while message := heard.get_message(timeout=1):

@@ -68,8 +68,9 @@ def fleet(
 ) -> Iterator[SampleFleet]:
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "faulty_game.py").write_text(FAULTY_GAME)
-    modules = [f"eventfleet.domains.{name}" for name in NAMES if name != "game"]
-    settings = {"DOMAINS": ",".join([*modules, "faulty_game"])}
+    modules = [f"eventfleet.domains.{name}" for name in NAMES if name not in ("game", "chat")]
+    domains = ",".join([*modules, "examples.chat", "faulty_game"])
+    settings = {"DOMAINS": domains, "HTTP_OPERATIONS": "examples.chat.rooms"}
     servers = (kafka, mongo_url, redis_url)
     with SampleFleet(servers, folder, "eventfleet.domains.orders", **settings) as fleet:
         paths = [str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]

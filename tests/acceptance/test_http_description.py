@@ -19,6 +19,7 @@ SEED = os.environ.get("SEED", "1")
 PATIENCE = "30"
 """Seconds for an answer: more than the service takes for one that waits for a stage in vain."""
 
+MODULES = "eventfleet.domains.orders,eventfleet.domains.bank,examples.chat"
 VIEWS = {"orders": "orders", "bank": "accounts", "chat": "messages"}
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 CHECKS = [
@@ -32,7 +33,7 @@ CHECKS = [
 def service(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[HttpService]:
     servers, settings = (
         (kafka, mongo_url, redis_url),
-        {"DOMAINS": ",".join(f"eventfleet.domains.{name}" for name in VIEWS)},
+        {"DOMAINS": MODULES, "HTTP_OPERATIONS": "examples.chat.rooms"},
     )
     with CommandFleet(servers, tmp_path, "eventfleet.domains.orders", **settings) as fleet:
         fleet.start("append snapshot relay project")

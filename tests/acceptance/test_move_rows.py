@@ -52,9 +52,9 @@ def fleet(
     kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TwoDomainFleet]:
     folder = tmp_path_factory.mktemp("fleet")
-    domains = ",".join(f"eventfleet.domains.{name}" for name in NAMES)
+    domains = "examples.chat,eventfleet.domains.orders"
     servers = (kafka, mongo_url, redis_url)
-    with TwoDomainFleet(servers, folder, "eventfleet.domains.chat", DOMAINS=domains) as fleet:
+    with TwoDomainFleet(servers, folder, "examples.chat", DOMAINS=domains) as fleet:
         fleet.start("append command")
         yield fleet
 

@@ -1,5 +1,6 @@
 """The README's walk with a domain of one's own, and its pages': each block runs as it stands."""
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SEND_COMMANDS = (ROOT / "docs" / "guides" / "send-commands.md").read_text()
 COMMAND_LINE = (ROOT / "docs" / "command-line.md").read_text()
+FEEDS = (ROOT / "docs" / "guides" / "feeds.md").read_text()
 TIMEOUT_SECONDS = 120.0
 LAST_LINE = "Ctrl-C ends the fleet"
 
@@ -28,6 +30,7 @@ DOMAIN, TESTS = blocks("python", README, "A domain")
 UP, COMMANDS = blocks("sh", README, "A domain")
 [PROGRAM] = blocks("python", SEND_COMMANDS)
 [REQUESTS] = blocks("sh", SEND_COMMANDS)
+FOLLOWED, CLIENT = blocks("python", FEEDS)
 
 
 class Terminal:
@@ -63,7 +66,7 @@ class Terminal:
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """A second terminal beside `eventfleet up`, with the printed lines pasted."""
     shell = Terminal(tmp_path_factory.mktemp("readme"))
-    (shell.folder / "parcels.py").write_text(DOMAIN)
+    (shell.folder / "parcels.py").write_text(f"{DOMAIN}\n{FOLLOWED}")
     with subprocess.Popen(
         ["bash", "-c", f"exec env {UP}"],
         cwd=shell.folder,
@@ -117,6 +120,17 @@ def test_the_program_sends_and_asks(shell: Terminal) -> None:
     accepted, state = shell.run('"$PYTHON" program.py').splitlines()
     assert accepted.startswith("Accepted(")
     assert "Parcel(grams=9, delivered=False)" in state
+
+
+def test_the_guides_client_follows_a_parcel_over_a_socket(shell: Terminal) -> None:
+    [url] = re.findall(r"HTTP service: +(http://\S+)/domains", shell.printed)
+    (shell.folder / "client.py").write_text(CLIENT)
+    frames = [*map(json.loads, shell.run(f'"$PYTHON" client.py {url} p-9').splitlines())]
+    assert frames[0] == {"kind": "opened", "aggregate_id": "p-9", "after": 0, "latest": 0}
+    outcomes = [(each["id"], each["outcome"]) for each in frames if each["kind"] == "outcome"]
+    assert outcomes == [("c-1", "accepted"), ("c-2", "accepted")]
+    events = [each["event"] for each in frames if each["kind"] == "event"]
+    assert [(each["version"], each["type"]) for each in events] == [(1, "Posted"), (2, "Delivered")]
 
 
 def test_the_domains_tests_pass(shell: Terminal) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+from websockets.sync.client import connect
 
 from eventfleet.cli.sample_orders import sample_orders
 from tests.acceptance.test_cli import MODULE, rows
@@ -241,6 +242,19 @@ def test_the_fleet_is_served_over_http_at_the_printed_address(
             assert '"stage":"appended"' in done.stdout, done.stdout + done.stderr
             assert '"status":"placed"' in done.stdout
             assert done.stdout.count('"type":"Placed"') == 1
+
+
+def test_make_run_serves_the_chat_with_its_rooms(newcomer: Newcomer) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    exported = dict(re.findall(r"^run: export (\w+) \?= (.*)$", makefile, re.MULTILINE))
+    [samples] = re.findall(r"^SAMPLE_DOMAINS := (.*)$", makefile, re.MULTILINE)
+    exported["EVENTFLEET_DOMAINS"] = samples
+    with newcomer.started("up", "chat", **exported) as (_, said):
+        [url] = re.findall(r"(http://127\.0\.0\.1:\d+)/domains", said)[:1]
+        with urlopen(f"{url}/rooms/lobby/messages", timeout=60) as answer:
+            assert json.load(answer) == {"room_id": "lobby", "messages": []}
+        with connect(f"{url.replace('http', 'ws')}/rooms/lobby/socket?sender=ann") as ann:
+            assert json.loads(ann.recv(60))["room_id"] == "lobby"
 
 
 def test_a_port_that_is_taken_is_told(newcomer: Newcomer) -> None:

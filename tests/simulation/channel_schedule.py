@@ -131,7 +131,7 @@ class ChannelSchedule:
         """Check that nothing is put once its sender has been answered, and that what was refused
         is not stored."""
         command = sending.command
-        first = event_id(accounts.name, command.room_id, command.id)
+        first = event_id(accounts.name, command.aggregate_id, command.id)
         if sending.outcome in NOTHING_DONE and first in stored:
             raise BrokenInvariant("refused and stored", f"{command}: {sending.outcome}")
         if late := [

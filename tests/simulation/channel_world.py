@@ -136,9 +136,9 @@ class ChannelWorld:
         manager = Manager(
             *(accounts, querier, commander, publisher, clock), jitter=self.random.random
         )
-        sender = parts.sender(self.channels)
+        sender = parts.sender(self.channels, accounts.name)
         service = self.service(querier, manager)
-        subscriber = parts.subscriber(self.channels, service)
+        subscriber = parts.subscriber(self.channels, accounts.name, service)
         async with manager.running(), service, subscriber.running(), sender.running():
             await asyncio.gather(*(self._talk(process, sender, client) for client in clients))
             self.talking.discard(process)

@@ -82,6 +82,6 @@ class LateServerTime(ServerTime):
 class GivesUpEarly(ChannelCommandSender):
     """Without: the deadline comes before the sender gives up."""
 
-    def __init__(self, channels: Any) -> None:
-        super().__init__(channels)
+    def __init__(self, channels: Any, domain: str) -> None:
+        super().__init__(channels, domain)
         self._server_time = LateServerTime(channels)

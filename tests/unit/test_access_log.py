@@ -125,7 +125,7 @@ async def test_the_setting_reaches_the_application(
     monkeypatch.setattr(http_server, "Application", record)
     for name in ("stage_waiters", "server_checks"):
         monkeypatch.setattr(http_server, name, lambda *_: nullcontext())
-    monkeypatch.setattr(http_server, "chat_rooms", lambda *_: nullcontext(()))
+    monkeypatch.setattr(http_server, "followed_domains", lambda *_: nullcontext({}))
     monkeypatch.setattr(http_server.connections, "stores", lambda *_, **__: nullcontext({}))
     async with http_server.http_application(Settings(http_access_log=chosen), {}):
         assert given == [chosen]

@@ -5,7 +5,9 @@ from typing import Any
 
 import pytest
 
-from eventfleet.domains.chat import (
+from eventfleet.model.payloads import Command
+from eventfleet.testing import AGGREGATE, NOW, given
+from examples.chat.domain import (
     MAX_CONTENT_CHARS,
     MAX_KEPT_CHARS,
     MAX_KEPT_MESSAGES,
@@ -24,8 +26,6 @@ from eventfleet.domains.chat import (
     SendMessage,
     chat,
 )
-from eventfleet.model.payloads import Command
-from eventfleet.testing import AGGREGATE, NOW, given
 
 BY_ANN: dict[str, Any] = {"room_id": AGGREGATE, "sender_id": "ann", "timestamp": NOW}
 BY_BOB: dict[str, Any] = BY_ANN | {"sender_id": "bob"}

@@ -98,7 +98,7 @@ def test_a_wrong_setting_ends_every_command_with_status_2(command: tuple[str, ..
 def test_an_unknown_domain_is_answered_with_the_known_ones(command: tuple[str, ...]) -> None:
     done = run(*command, DOMAINS=SAMPLE_DOMAINS)
     assert done.exit_code == 1
-    known = "bank, cart, chat, game, orders, process_log, trading"
+    known = "bank, cart, game, orders, process_log, trading"
     expected = f"there is no domain 'orderz': EVENTFLEET_DOMAINS declares {known}"
     assert done.stderr == f"eventfleet: {expected}\n"
 
@@ -133,7 +133,7 @@ def test_up_runs_the_sample_domains_where_none_are_set() -> None:
     settings = with_domains(Settings())
     known = select_domains(settings)
     assert sorted(known) == [
-        *("bank", "cart", "chat", "game"),
+        *("bank", "cart", "game"),
         *("orders", "process_log", "trading"),
     ]
     own = Settings(domains="eventfleet.domains.bank")

@@ -15,6 +15,7 @@ from eventfleet import (
     Domain,
     Emits,
     Event,
+    Followed,
     Route,
     Row,
     State,
@@ -205,3 +206,25 @@ def test_a_command_that_may_become_its_event_is_taken(
     fields: dict[str, Any], event_fields: dict[str, Any]
 ) -> None:
     declare(**emits(fields, event_fields))
+
+
+# Sockets
+
+
+def test_a_socket_can_send_the_domains_own_commands_only() -> None:
+    commands = [Emits(PayIn, PaidIn)]
+    for given in (PayIn, "PayIn"):
+        declared = declare(commands=commands, followed=Followed(commands=[given])).followed
+        assert declared
+        assert declared.command_names == {"PayIn"}
+    for unknown in (type("PayOut", (Command,), {}), type("PayIn", (Command,), {}), "PayOut"):
+        fault = refused(commands=commands, followed=Followed(commands=[unknown]))
+        name = unknown if isinstance(unknown, str) else unknown.__name__
+        assert fault == f"`followed` names what `commands` does not have: {name}"
+
+
+def test_a_wrong_followed_is_refused() -> None:
+    assert refused(followed=True) == "followed=True is not Followed(commands=[...])"
+    for wrong in ("PayIn", PayIn):
+        with pytest.raises(DeclarationError, match="is no collection of commands"):
+            Followed(commands=wrong)  # type: ignore[arg-type]

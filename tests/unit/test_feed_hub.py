@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from eventfleet.domains.chat import chat
+from eventfleet.domains.orders import orders
 from eventfleet.feeds import feed_hub
-from eventfleet.feeds.event_broadcast import EVENTS, EventBroadcast
+from eventfleet.feeds.channel_names import ChannelNames
+from eventfleet.feeds.event_broadcast import EventBroadcast
 from eventfleet.feeds.feed_hub import EventSequence, FeedHub, FeedListener, TooSlow, to_feed_event
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
@@ -24,6 +25,7 @@ from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
+from examples.chat.domain import chat
 from tests.unit.test_room_reader import record, sent
 
 PATIENCE = 20.0
@@ -55,9 +57,8 @@ class Rooms:
             self.log.create(spec)
         self._producer = MemoryProducer(self.log)
         stores = DomainStores(self.events, MemorySnapshots(3))
-        self.hub = FeedHub(
-            MemoryFollower(self.log), self.channels, Querier(chat, stores, SystemClock()), 2
-        )
+        queries = Querier(chat, stores, SystemClock())
+        self.hub = FeedHub(MemoryFollower(self.log), self.channels, chat, queries, 2)
 
     async def store(self, *versions: int, room: str = "r") -> None:
         for version in versions:
@@ -89,6 +90,18 @@ async def test_a_listener_hears_what_comes_after_it_came(rooms: Rooms) -> None:
         assert listener.version == 3
         await rooms.produce(3, 4, 5, room="r")
         assert await heard(listener, 2) == [4, 5]
+
+
+async def test_events_of_an_asynchronous_domain_come_once_they_are_stored() -> None:
+    log, events = MemoryLog(), MemoryEvents(domain="orders")
+    for spec in declare_topics("orders", 1, 1, -1):
+        log.create(spec)
+    queries = Querier(orders, DomainStores(events, MemorySnapshots(3)), SystemClock())
+    hub = FeedHub(MemoryFollower(log), MemoryChannels(), orders, queries, 1)
+    async with hub.running(), hub.listen("r") as listener:
+        for topic, version in (("orders.events", 1), ("orders.stored", 1), ("orders.stored", 2)):
+            log.append(ProducerRecord(topic, b"r", encode(event(version)), 0, EVENT_HEADERS))
+        assert await heard(listener, 2) == [1, 2]
 
 
 async def test_all_listeners_of_a_room_hear_it_and_no_others(rooms: Rooms) -> None:
@@ -149,7 +162,10 @@ async def test_what_is_no_event_is_passed_over(rooms: Rooms) -> None:
 async def test_an_event_that_is_broadcast_comes_before_the_log_has_it_and_once(
     rooms: Rooms,
 ) -> None:
-    async with EventBroadcast(rooms.channels).running() as broadcast, rooms.hub.listen("r") as ear:
+    async with (
+        EventBroadcast(rooms.channels, "chat").running() as broadcast,
+        rooms.hub.listen("r") as ear,
+    ):
         broadcast.announce([event(1), event(2, "another")])
         assert await heard(ear, 1) == [1]
         await rooms.produce(1, 2)
@@ -158,13 +174,18 @@ async def test_an_event_that_is_broadcast_comes_before_the_log_has_it_and_once(
 
 async def test_a_broadcast_that_is_no_event_changes_nothing(rooms: Rooms) -> None:
     async with rooms.hub.listen("r") as listener:
-        await rooms.channels.publish({EVENTS: [b"{}", b"nothing", encode(event(1))]})
+        await rooms.channels.publish(
+            {ChannelNames.of("chat").events: [b"{}", b"nothing", encode(event(1))]}
+        )
         assert await heard(listener, 1) == [1]
 
 
 async def test_without_channels_the_log_brings_the_events(rooms: Rooms) -> None:
     rooms.channels.stop()
-    async with EventBroadcast(rooms.channels).running() as broadcast, rooms.hub.listen("r") as ear:
+    async with (
+        EventBroadcast(rooms.channels, "chat").running() as broadcast,
+        rooms.hub.listen("r") as ear,
+    ):
         broadcast.announce([event(1)])
         await rooms.produce(1)
         assert await heard(ear, 1) == [1]
@@ -228,8 +249,8 @@ async def test_rooms_that_nobody_listens_to_are_left(rooms: Rooms) -> None:
     async with AsyncExitStack() as stack:
         for number in range(20):
             await stack.enter_async_context(rooms.hub.listen(f"room-{number % 10}"))
-        assert len(rooms.hub._rooms) == 10
-    assert not rooms.hub._rooms
+        assert len(rooms.hub._feeds) == 10
+    assert not rooms.hub._feeds
 
 
 def test_a_sequence_gives_each_event_once_in_order() -> None:

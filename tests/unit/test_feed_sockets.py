@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +15,11 @@ from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
+from eventfleet import Domain, Followed
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Accepted
-from eventfleet.domains.chat import chat
 from eventfleet.feeds import channel_commands
 from eventfleet.feeds.channel_commands import (
     ChannelCommand,
@@ -27,7 +28,9 @@ from eventfleet.feeds.channel_commands import (
     ChannelOutcome,
     LeftAggregates,
 )
+from eventfleet.feeds.channel_names import ChannelNames
 from eventfleet.feeds.feed_hub import FeedHub
+from eventfleet.feeds.feed_session import FollowedDomain
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -41,7 +44,10 @@ from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.topic_specs import declare_topics
 from eventfleet.web import LocalAccess, TokenAccess, feed_sockets
 from eventfleet.web.access import Access
-from eventfleet.web.feed_sockets import PATH, SUBPROTOCOL, TOKEN_PREFIX, FeedSockets
+from eventfleet.web.feed_sockets import TOKEN_PREFIX, FeedPath, FeedSockets
+from examples.chat.domain import Join, chat
+from examples.chat.rooms import SOCKET
+from tests.unit.test_room_reader import record, sent
 
 KEY = OctKey.import_key("a key of the test's own, of 32 bytes")
 
@@ -54,15 +60,17 @@ def token(subject: str | None = "ann", scope: str = "chat:read chat:write", live
 class Service:
     """A process that serves rooms; several may share the servers."""
 
-    def __init__(self, access: Access, kept: "Service | None" = None) -> None:
-        self.access = access
+    def __init__(
+        self, access: Access, kept: "Service | None" = None, domain: Domain[Any] = chat
+    ) -> None:
+        self.access, self.domain = access, domain
         self.log = kept.log if kept else MemoryLog()
         if not kept:
             for spec in declare_topics("chat", 1, 1, -1):
                 self.log.create(spec)
         self.events = kept.events if kept else MemoryEvents(domain="chat")
         self.channels = kept.channels if kept else MemoryChannels()
-        self.sockets: FeedSockets = None  # type: ignore[assignment]
+        self.sockets: dict[str, FeedSockets] = {}
         self.sender: ChannelCommandSender = None  # type: ignore[assignment]
 
     @asynccontextmanager
@@ -74,10 +82,11 @@ class Service:
         publisher = EventPublisher(MemoryProducer(self.log), clock, partitions=1)
         manager = Manager(chat, querier, commander, publisher, clock)
         service = EventService(chat, manager, querier, clock, Uuid7Generator())
-        hub = FeedHub(MemoryFollower(self.log), self.channels, querier, 1)
-        self.sender = ChannelCommandSender(self.channels)
-        self.subscriber = ChannelCommandSubscriber(self.channels, service)
-        self.sockets = FeedSockets(self.access, querier, hub, self.sender)
+        hub = FeedHub(MemoryFollower(self.log), self.channels, chat, querier, 1)
+        self.sender = ChannelCommandSender(self.channels, "chat")
+        self.subscriber = ChannelCommandSubscriber(self.channels, "chat", service)
+        followed = {"chat": FollowedDomain(self.domain, querier, hub, self.sender)}
+        self.sockets = feed_sockets.feed_sockets(self.access, followed, [SOCKET])
         async with (
             manager.running(),
             service,
@@ -88,7 +97,8 @@ class Service:
             yield
 
     def client(self) -> TestClient:
-        routes = [WebSocketRoute(PATH, LateSockets(self))]
+        paths = (FeedPath().path, SOCKET.path)
+        routes = [WebSocketRoute(path, LateSockets(self, path)) for path in paths]
         return LocalClient(Starlette(routes=routes, lifespan=self.running))
 
 
@@ -102,11 +112,11 @@ class LocalClient(TestClient):
 class LateSockets:
     """The sockets of a service, which are made once it runs."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(self, service: Service, path: str) -> None:
+        self._service, self._path = service, path
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await self._service.sockets(scope, receive, send)
+        await self._service.sockets[self._path](scope, receive, send)
 
 
 @pytest.fixture
@@ -131,6 +141,10 @@ def frame(socket: Any, kind: str) -> dict[str, Any]:
 def say(socket: Any, id: str, command: str = "SendMessage", **data: Any) -> dict[str, Any]:
     socket.send_text(json.dumps({"id": id, "command": command, "data": data}))
     return frame(socket, "outcome")
+
+
+def message(id: str) -> dict[str, Any]:
+    return {"id": id, "command": "SendMessage", "data": {"content": "hi"}}
 
 
 def refused(client: TestClient, path: str = "/rooms/r/socket", **options: Any) -> tuple[int, str]:
@@ -204,6 +218,57 @@ def test_who_missed_too_much_is_told_to_read_the_messages(
             assert frame(ahead, "opened")["after"] == 6
 
 
+def test_who_comes_back_to_a_process_that_lags_is_served_from_its_own_version_on() -> None:
+    service = Service(LocalAccess())
+    with service.client() as client, client.websocket_connect("/rooms/r/socket") as lagging:
+        frame(lagging, "opened")
+        for version in range(1, 36):  # of another process: neither log nor channel brings them
+            client.portal.call(service.events.put, [record("r", version, sent(version))], 0)
+        with client.websocket_connect("/rooms/r/socket?after=35&sender=ann") as ann:
+            opened = frame(ann, "opened")
+            assert (opened["after"], opened["latest"]) == (35, 35)
+            say(ann, "m36", content="hi")
+        with client.websocket_connect("/rooms/r/socket?after=35") as bob:
+            assert frame(bob, "event")["event"]["version"] == 36
+        versions = [frame(lagging, "event")["event"]["version"] for _ in range(36)]
+        assert versions == list(range(1, 37))
+
+
+def test_each_event_comes_once_to_who_comes_back_to_a_process_that_lags() -> None:
+    service = Service(LocalAccess())
+    with service.client() as client, client.websocket_connect("/rooms/r/socket") as lagging:
+        frame(lagging, "opened")
+        for version in range(1, 36):
+            client.portal.call(service.events.put, [record("r", version, sent(version))], 0)
+        with client.websocket_connect("/rooms/r/socket?after=30&sender=ann") as ann:
+            assert frame(ann, "opened")["after"] == 30
+            for number in range(36, 39):
+                ann.send_text(json.dumps(message(f"m{number}")))
+            versions = [frame(ann, "event")["event"]["version"] for _ in range(8)]
+            assert versions == list(range(31, 39))
+
+
+def test_a_socket_sends_the_commands_that_it_may_send() -> None:
+    domain = replace(chat, followed=Followed(commands=[Join]))
+    with (
+        Service(LocalAccess(), domain=domain).client() as client,
+        client.websocket_connect("/rooms/r/socket?sender=ann") as ann,
+    ):
+        told = say(ann, "m1", content="hi")
+        assert (told["outcome"], told["field"]) == ("invalid", "type")
+        assert told["reason"].endswith("is not a command that a socket may send; known: Join")
+        assert say(ann, "j1", "Join")["outcome"] == "accepted"
+
+
+def test_an_aggregate_of_any_followed_domain_has_a_socket(local: TestClient) -> None:
+    with local.websocket_connect("/domains/chat/r/socket?sender=ann") as ann:
+        expected = {"kind": "opened", "aggregate_id": "r", "after": 0, "latest": 0}
+        assert frame(ann, "opened") == expected
+        assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+    status, detail = refused(local, "/domains/nothing/r/socket")
+    assert (status, detail) == (404, "'nothing' is not a domain to follow; known: chat")
+
+
 def test_a_room_may_have_any_name(local: TestClient) -> None:
     with local.websocket_connect("/rooms/r%C3%A4um%20%25/socket?sender=ann") as ann:
         assert frame(ann, "opened")["room_id"] == "räum %"
@@ -245,14 +310,14 @@ def test_a_sender_is_the_tokens_subject(secured: TestClient) -> None:
     for number, options in enumerate(
         (
             {"headers": {"authorization": f"Bearer {token('ann')}"}},
-            {"subprotocols": [SUBPROTOCOL, f"{TOKEN_PREFIX}{token('ann')}"]},
+            {"subprotocols": [SOCKET.subprotocol, f"{TOKEN_PREFIX}{token('ann')}"]},
         )
     ):
         with secured.websocket_connect("/rooms/r/socket?sender=bob", **options) as ann:  # type: ignore[arg-type]
             said = {"id": f"m{number}", "command": "SendMessage", "data": {"content": "hi"}}
             ann.send_text(json.dumps(said))
             assert frame(ann, "event")["event"]["data"]["sender_id"] == "ann"
-            expected = SUBPROTOCOL if "subprotocols" in options else None
+            expected = SOCKET.subprotocol if "subprotocols" in options else None
             assert ann.accepted_subprotocol == expected
 
 
@@ -377,7 +442,7 @@ async def test_a_command_whose_subscriber_dies_has_no_outcome_and_is_sent_again(
 
         async def die(messages: Any) -> None:
             """The subscriber is gone once the event is stored."""
-            if any(name.startswith(channel_commands.OUTCOMES) for name in messages):
+            if any(name.startswith(ChannelNames.of("chat").outcomes) for name in messages):
                 return
             await publish(messages)
 

@@ -9,7 +9,6 @@ import pytest
 from eventfleet.cli.local_fleet import SAMPLE_DOMAINS
 from eventfleet.domains.bank import bank
 from eventfleet.domains.cart import cart
-from eventfleet.domains.chat import chat
 from eventfleet.domains.game import game
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
@@ -62,7 +61,6 @@ def test_the_domains_that_come_with_the_fleet_are_found() -> None:
         "trading": trading,
         "cart": cart,
         "game": game,
-        "chat": chat,
         "process_log": process_log,
     }
 

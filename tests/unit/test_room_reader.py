@@ -10,7 +10,15 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.event_id import event_id
-from eventfleet.domains.chat import (
+from eventfleet.states.querier import Querier
+from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.contracts import DomainStores, Snapshot
+from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.testing import NOW
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import wire_name
+from examples.chat.domain import (
     MAX_KEPT_MESSAGES,
     ChatEvent,
     ChatMessageView,
@@ -24,15 +32,7 @@ from eventfleet.domains.chat import (
     message_of,
     project_message,
 )
-from eventfleet.feeds.room_reader import PAGE_EVENTS, RoomReader, to_message
-from eventfleet.states.querier import Querier
-from eventfleet.stores.clock import SystemClock
-from eventfleet.stores.contracts import DomainStores, Snapshot
-from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.testing import NOW
-from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import wire_name
+from examples.chat.room_reader import PAGE_EVENTS, RoomReader, to_message
 
 ROOMS = 1_000
 MAX_EVENTS = 5_000

@@ -5,11 +5,9 @@ from enum import StrEnum
 
 from msgspec.structs import replace
 
-from eventfleet.deciders.event_id import event_id
-from eventfleet.domains.chat import ChatMessageView, Message, Room, chat, messages
-from eventfleet.feeds.room_replay import SHOWN, RoomReplay
-from eventfleet.states.querier import Querier
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.queries import EventKey, EventRecord, Querier, event_id
+from examples.chat.domain import ChatMessageView, Message, Room, chat, messages
+from examples.chat.room_replay import SHOWN, RoomReplay
 
 DEFAULT_LIMIT = 100
 PAGE_EVENTS = 200

@@ -1,4 +1,7 @@
-"""Queries of chat rooms: their messages, and who has read what."""
+"""HTTP paths of chat rooms: their messages, who has read what, and their sockets.
+
+Add this module to EVENTFLEET_HTTP_OPERATIONS, beside `examples.chat` in EVENTFLEET_DOMAINS.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,17 +10,26 @@ from typing import Annotated
 from msgspec import UNSET, Meta, UnsetType
 from starlette.responses import Response
 
-from eventfleet.domains.chat import Message, chat
-from eventfleet.feeds.room_reader import DEFAULT_LIMIT, RoomReader, Source
-from eventfleet.topics.event import EventRecord, Instant
-from eventfleet.web.bodies import ReadVersion, ResponseBody, Version
-from eventfleet.web.context import RequestContext
-from eventfleet.web.operation import Operation
-from eventfleet.web.parameters import MAX_PAGE_ITEMS, QueryParameters
-from eventfleet.web.preconditions import ETAG, etag
-from eventfleet.web.problems import REPLAY_FAILED, invalid
-from eventfleet.web.requests import path_part
-from eventfleet.web.responses import json_response
+from eventfleet import EventRecord
+from eventfleet.http import (
+    REPLAY_FAILED,
+    FeedPath,
+    Operation,
+    QueryParameters,
+    RequestContext,
+    ResponseBody,
+    etag,
+    invalid,
+    json_response,
+    path_part,
+)
+from examples.chat.domain import Instant, Message, chat
+from examples.chat.room_reader import DEFAULT_LIMIT, RoomReader, Source
+
+MAX_MESSAGES = 1_000
+
+Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+ReadVersion = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 
 
 class RoomMessage(ResponseBody):
@@ -59,7 +71,7 @@ class MessageHistory(ResponseBody):
 
 
 class MessagesParameters(QueryParameters):
-    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE_ITEMS)] = DEFAULT_LIMIT
+    limit: Annotated[int, Meta(ge=1, le=MAX_MESSAGES)] = DEFAULT_LIMIT
     at: Instant | UnsetType = UNSET
     source: Source = Source.REPLAY
 
@@ -96,7 +108,7 @@ async def room(context: RequestContext) -> Response:
         read=found.read,
         unread=found.unread(context.grant.actor or ""),
     )
-    return json_response(body, headers={ETAG: etag(found.version)} if found.version else None)
+    return json_response(body, headers={"ETag": etag(found.version)} if found.version else None)
 
 
 async def history(context: RequestContext) -> Response:
@@ -122,36 +134,37 @@ def _to_body(message: Message) -> RoomMessage:
     )
 
 
-OPERATIONS = [
-    Operation(
-        name="messages",
-        method="GET",
-        path="/rooms/{id}/messages",
-        domain=chat.name,
-        right="read",
-        handler=messages,
-        parameters=MessagesParameters,
-        responses={200: RoomMessages},
-        problems=(REPLAY_FAILED,),
-    ),
-    Operation(
-        name="room",
-        method="GET",
-        path="/rooms/{id}",
-        domain=chat.name,
-        right="read",
-        handler=room,
-        responses={200: RoomDescription},
-        problems=(REPLAY_FAILED,),
-    ),
-    Operation(
-        name="history",
-        method="GET",
-        path="/rooms/{id}/messages/{message}/history",
-        domain=chat.name,
-        right="read",
-        handler=history,
-        responses={200: MessageHistory},
-        problems=(REPLAY_FAILED,),
-    ),
-]
+MESSAGES = Operation(
+    name="messages",
+    method="GET",
+    path="/rooms/{id}/messages",
+    domain=chat.name,
+    right="read",
+    handler=messages,
+    parameters=MessagesParameters,
+    responses={200: RoomMessages},
+    problems=(REPLAY_FAILED,),
+)
+ROOM = Operation(
+    name="room",
+    method="GET",
+    path="/rooms/{id}",
+    domain=chat.name,
+    right="read",
+    handler=room,
+    responses={200: RoomDescription},
+    problems=(REPLAY_FAILED,),
+)
+HISTORY = Operation(
+    name="history",
+    method="GET",
+    path="/rooms/{id}/messages/{message}/history",
+    domain=chat.name,
+    right="read",
+    handler=history,
+    responses={200: MessageHistory},
+    problems=(REPLAY_FAILED,),
+)
+SOCKET = FeedPath(
+    "/rooms/{id}/socket", domain=chat.name, id_name="room_id", subprotocol="eventfleet.chat"
+)

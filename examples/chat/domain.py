@@ -12,11 +12,21 @@ from typing import Annotated, Any, ClassVar
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from eventfleet.model.command_rules import CommandContext, Decides, Rejection
-from eventfleet.model.domain import Domain
-from eventfleet.model.payloads import Command, Event, State
-from eventfleet.model.views import ProjectedEvent, Row, Totals, View
-from eventfleet.snapshot_rules import every
+from eventfleet import (
+    Command,
+    CommandContext,
+    Decides,
+    Domain,
+    Event,
+    Followed,
+    ProjectedEvent,
+    Rejection,
+    Row,
+    State,
+    Totals,
+    View,
+    every,
+)
 
 MAX_CONTENT_CHARS = 2_000
 MAX_KEPT_MESSAGES = 200
@@ -334,4 +344,5 @@ chat = Domain(
     decide=decide,
     snapshot=snapshot,
     views=[messages, rooms],
+    followed=Followed(commands=[SendMessage, EditMessage, DeleteMessage, Read, Join, Leave]),
 )

@@ -1,7 +1,7 @@
 """RoomReplay: the visible messages of a room, from its events, the newest first. Pure."""
 
-from eventfleet.domains.chat import Message, MessageDeleted, MessageEdited, MessageSent
-from eventfleet.model.payloads import Event
+from eventfleet import Event
+from examples.chat.domain import Message, MessageDeleted, MessageEdited, MessageSent
 
 SHOWN = ("MESSAGE_SENT", "MESSAGE_EDITED", "MESSAGE_DELETED")
 """The types of the events that change what is visible."""
