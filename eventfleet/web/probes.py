@@ -17,6 +17,7 @@ from eventfleet.stores.readiness_report import (
 from eventfleet.web.context import RequestContext
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.operation import Handler, Operation, Right
+from eventfleet.web.problems import UNAVAILABLE
 from eventfleet.web.readiness import Readiness
 from eventfleet.web.responses import JsonResponse, json_response
 
@@ -55,7 +56,8 @@ def operations(
             [task_reason(t, f"{t.name} failed") for t in background_tasks() if t.problem],
             [gap_reason(gap) for gap in gaps()],
         )
-        return JsonResponse(report.encode(), report.http_status)
+        headers = UNAVAILABLE.headers if report.http_status == NOT_READY else None
+        return JsonResponse(report.encode(), report.http_status, headers)
 
     async def prometheus(context: RequestContext) -> Response:
         """Returns the metrics in Prometheus' text format."""

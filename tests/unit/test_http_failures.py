@@ -148,6 +148,7 @@ async def test_ready_says_which_server_is_away_and_when_it_is_back(
     for _ in range(3):
         found = await probed.client.get("/ready")
         assert (found.status_code, found.headers["Content-Type"]) == (503, "application/json")
+        assert found.headers["Retry-After"] == "1"
         assert found.json()["status"] == "not ready"
         (reason,) = found.json()["reasons"]
         sinces.add(reason.pop("since"))

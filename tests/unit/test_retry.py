@@ -1,6 +1,8 @@
 """RetryPolicy: pauses that grow between bounds, with jitter; and which errors end a retry."""
 
+import ast
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -71,3 +73,14 @@ async def test_an_error_that_no_repeat_can_help_is_raised_at_once() -> None:
     with pytest.raises(LookupError):
         await call.retried()
     assert (next(call.tries), len(call.pauses)) == (3, 1)
+
+
+def test_policies_are_made_and_named_in_one_place() -> None:
+    package = Path(retry.__file__).parents[1]
+    places = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("RetryPolicy")
+    }
+    assert places == {"stores/retry.py"}
