@@ -4,7 +4,6 @@ A parked aggregate is the document `<role>/<aggregate id>`, a discarded event
 `discarded/<role>/<version>/<aggregate id>`.
 """
 
-import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +23,8 @@ from eventfleet.topics.parked import Discard, DiscardedEvent, ParkedAggregate
 
 PARKED = {"first": {"$gte": 0}}
 """The filter of parked aggregates, which the partial indexes have as well."""
+LAST_CHARACTER = "\U0010ffff"
+"""No text has it; so all that begins with a text is below that text and this."""
 
 
 class MongoDeadLetters:
@@ -155,7 +156,7 @@ def _pages(query: ParkedQuery) -> Iterator[Document]:
     if query.aggregate_id:
         wanted["aggregate_id"] = {"$eq": query.aggregate_id}
     if query.reason:
-        wanted["reason"] = {"$regex": f"^{re.escape(query.reason)}"}
+        wanted["reason"] = {"$gte": query.reason, "$lt": query.reason + LAST_CHARACTER}
     if not any(query.after):
         yield ({"role": query.role} if query.role else {}) | wanted | PARKED
         return
