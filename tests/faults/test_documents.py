@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from eventfleet.buses import DocumentEvent
 from eventfleet.documents import open_storage
 from eventfleet.documents.diff import apply_diff
 from tests.acceptance.fleet import ROOT
+from tests.conftest import running
 from tests.faults.document_writers import (
     COLLECTION,
     DOCUMENTS,
@@ -24,6 +25,8 @@ from tests.faults.document_writers import (
     CounterDocument,
     open_bus,
 )
+from tests.servers.mongodb import MongoDB
+from tests.servers.redis import Redis
 
 PROCESSES = 4
 KILL_PAUSE_SECONDS = (0.5, 2.0)
@@ -126,6 +129,43 @@ async def test_writers_that_are_killed(
         assert published.versions[id] == [*range(1, version + 1)], id
 
 
+@pytest.mark.parametrize(
+    ("edits", "kills", "every"),
+    [(1_500, 3, 2), pytest.param(60_000, 50, 5, marks=pytest.mark.faults)],
+)
+async def test_publishers_that_are_killed_while_servers_restart(
+    database: str, tmp_path: Path, edits: int, kills: int, every: int
+) -> None:
+    """Redis restarts empty, and the store is killed, after each so many kills of a process."""
+    with running(Redis) as redis, running(MongoDB) as mongo:
+        place = ("redis", redis.url, database)
+        writers = WriterProcesses(mongo.url, database, tmp_path, place)
+        published = Published()
+        async with AsyncExitStack() as stack:
+            subscribed = await open_bus(stack, *place)
+            subscribed.subscribe("*", published, "published")
+            await stack.enter_async_context(subscribed)
+
+            async def disturb(number: int) -> None:
+                if number % every == 0:
+                    server = redis if (number // every) % 2 else mongo
+                    await asyncio.to_thread(server.kill)
+                    await asyncio.to_thread(server.start)
+
+            killed = await write_and_kill(writers, edits, kills, disturb)
+            acknowledged = writers.acknowledged()
+            stored = await check(mongo.url, database, acknowledged, killed + kills // every)
+            options = {"bus": subscribed}
+            async with open_storage(mongo.url, database, COLLECTION, CounterDocument, **options):
+                await wait_for_all(published, sum(stored.values()))
+    print(
+        f"documents: {killed} kills, {len(acknowledged):,} edits acknowledged,"
+        f" {len(published):,} events, {published.repeats} of them again"
+    )
+    for id, version in stored.items():
+        assert published.versions[id] == [*range(1, version + 1)], id
+
+
 async def wait_for_all(published: Published, number: int) -> None:
     """Wait until so many events came, for as long as any come."""
     seen, moved_at = 0, time.monotonic()
@@ -136,8 +176,18 @@ async def wait_for_all(published: Published, number: int) -> None:
         await asyncio.sleep(0.1)
 
 
-async def write_and_kill(writers: WriterProcesses, edits: int, kills: int) -> int:
-    """Let the writers make their edits, and kill some in between; return the number of kills."""
+async def disturb_nothing(number: int) -> None:
+    """Leave the servers alone."""
+
+
+async def write_and_kill(
+    writers: WriterProcesses,
+    edits: int,
+    kills: int,
+    disturb: Callable[[int], Awaitable[None]] = disturb_nothing,
+) -> int:
+    """Let the writers make their edits, kill some in between, and disturb the servers after each
+    kill; return the number of kills."""
     chance, killed = random.Random(kills), 0
     for _ in range(PROCESSES):
         writers.start(edits // PROCESSES)
@@ -146,6 +196,7 @@ async def write_and_kill(writers: WriterProcesses, edits: int, kills: int) -> in
         writers.kill(chance)
         writers.start(edits // PROCESSES)
         killed += 1
+        await disturb(killed)
     for process in writers.processes:
         assert await asyncio.to_thread(process.wait, 900) == 0
     return killed
