@@ -69,6 +69,9 @@ class EventBus(Protocol):
     async def redeliver(self, kept: KeptDelivery) -> None:
         """Give an event to its group again, and take it from the dead letters."""
 
+    async def discard(self, kept: KeptDelivery) -> None:
+        """Take an event from the dead letters, for ever."""
+
 
 @runtime_checkable
 class ConfirmingBus(Protocol):

@@ -57,6 +57,9 @@ class MemoryBus(Startable):
         if (own := self._kept.pop(kept.id, None)) and own.event:
             await self._queues[own.group].put(own.event)
 
+    async def discard(self, kept: KeptDelivery) -> None:
+        self._kept.pop(kept.id, None)
+
     async def _consume(self, group: SubscriberGroup) -> None:
         queue = self._queues.setdefault(group.name, asyncio.Queue(MAX_WAITING_EVENTS))
         while not self._groups.is_stopping:

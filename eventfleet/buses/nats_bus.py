@@ -85,12 +85,7 @@ class NatsBus(Startable):
         await self._groups.stop(STOP_SECONDS)
 
     async def publish(self, events: Sequence[DocumentEvent]) -> None:
-        async with self._translating("publishing", TIMEOUT_SECONDS):
-            acknowledged = [
-                await self._jetstream.publish_async(self._subject, self._serializer.encode(event))
-                for event in events
-            ]
-            await asyncio.gather(*acknowledged)
+        await self._publish(events)
 
     async def incarnation(self, known: str) -> str:
         async with self._translating("reading the incarnation", TIMEOUT_SECONDS):
@@ -105,15 +100,25 @@ class NatsBus(Startable):
 
     async def publish_in(self, incarnation: str, events: Sequence[DocumentEvent]) -> int:
         await self._check_incarnation(incarnation)
-        async with self._translating("publishing", TIMEOUT_SECONDS):
-            acknowledged = [
-                await self._jetstream.publish_async(self._subject, self._serializer.encode(event))
-                for event in events
-            ]
-            last: int = max(each.seq for each in await asyncio.gather(*acknowledged))
+        last = await self._publish(events)
         # What came into a stream that was made anew meanwhile is published again.
         await self._check_incarnation(incarnation)
         return last
+
+    async def _publish(self, events: Sequence[DocumentEvent]) -> int:
+        """Publish all, unless one is too large; return the last one's place in the stream."""
+        encoded = [self._serializer.encode(event) for event in events]
+        for event, value in zip(events, encoded, strict=True):
+            if len(value) > self._client.max_payload:
+                raise EventRefused(
+                    f"NATS stream {self._stream}: {event.event_type} {event.id} has {len(value)}"
+                    f" bytes, the server takes {self._client.max_payload}"
+                )
+        async with self._translating("publishing", TIMEOUT_SECONDS):
+            acknowledged = [
+                await self._jetstream.publish_async(self._subject, value) for value in encoded
+            ]
+            return max((each.seq for each in await asyncio.gather(*acknowledged)), default=0)
 
     async def confirmed(self, incarnation: str) -> Mapping[str, int]:
         async with self._translating("reading what groups have handled", TIMEOUT_SECONDS):
@@ -152,6 +157,10 @@ class NatsBus(Startable):
     async def redeliver(self, kept: KeptDelivery) -> None:
         async with self._translating("giving an event again", TIMEOUT_SECONDS):
             await self._jetstream.publish(self._subject, kept.value, headers={GROUP: kept.group})
+            await self._jetstream.delete_msg(self._dead_letters, int(kept.id))
+
+    async def discard(self, kept: KeptDelivery) -> None:
+        async with self._translating("discarding an event", TIMEOUT_SECONDS):
             await self._jetstream.delete_msg(self._dead_letters, int(kept.id))
 
     async def _consume(self, group: SubscriberGroup) -> None:

@@ -152,6 +152,11 @@ class RedisBus(Startable):
                 pipeline.xdel(self._dead_letters, kept.id)
                 await pipeline.execute()
 
+    async def discard(self, kept: KeptDelivery) -> None:
+        with self._translating("discarding an event"):
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                await self._client.xdel(self._dead_letters, kept.id)
+
     async def _consume(self, group: SubscriberGroup) -> None:
         with self._translating(f"reading for {group.name}"):
             await self._create(group.name)

@@ -75,6 +75,9 @@ class RedisPubSubBus(Startable):
     async def redeliver(self, kept: KeptDelivery) -> None:
         await self._local.redeliver(kept)
 
+    async def discard(self, kept: KeptDelivery) -> None:
+        await self._local.discard(kept)
+
     async def _listen(self) -> None:
         """Pass on what is published, until the connection is lost: then it is made again."""
         try:

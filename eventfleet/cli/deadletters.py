@@ -1,9 +1,10 @@
-"""`eventfleet deadletters`: what the roles park, redrives and discards."""
+"""`eventfleet deadletters`: what roles, publishers and subscribers could not handle."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from functools import wraps
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 from click.core import ParameterSource
@@ -12,9 +13,16 @@ from eventfleet.cli.output import as_json, console, print_json, printable
 
 if TYPE_CHECKING:
     from eventfleet.service.parked_aggregates import ParkedAggregates, ParkedPage
+    from eventfleet.service.subscriber_letters import SubscriberLetters
     from eventfleet.topics.parked import ParkedAggregate
 
-DOMAIN = click.argument("name", metavar="DOMAIN")
+NAME = click.argument("name", metavar="NAME")
+COLLECTION = click.option(
+    "--collection", "is_collection", is_flag=True, help="NAME is a collection of documents."
+)
+BUS = click.option(
+    "--bus", "bus_url", metavar="URL", help="NAME is a channel or stream of this Redis or NATS."
+)
 ROLE = click.argument("role", metavar="ROLE")
 AGGREGATE = click.argument("aggregate_id", metavar="ID")
 OF_ROLE = click.option("--role", default="", help="Only of this role.")
@@ -24,18 +32,61 @@ OF_REASON = click.option(
 )
 
 
+class Source(NamedTuple):
+    """The keeper of dead letters that a command line names."""
+
+    name: str
+    is_collection: bool
+    bus_url: str | None
+
+    def __str__(self) -> str:
+        return f"{self.name}{' --collection' * self.is_collection}" + (
+            " --bus URL" if self.bus_url else ""
+        )
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator["ParkedAggregates | SubscriberLetters"]:
+        from eventfleet.buses.opening import open_bus
+        from eventfleet.runtime import connections
+        from eventfleet.runtime.settings import load_settings
+        from eventfleet.service.parked_aggregates import ParkedAggregates
+        from eventfleet.service.subscriber_letters import SubscriberLetters
+        from eventfleet.stores.clock import SystemClock
+
+        if self.bus_url:
+            async with open_bus(self.bus_url, self.name) as bus:
+                yield SubscriberLetters(self.name, bus)
+            return
+        settings = load_settings()
+        if not self.is_collection:
+            connections.select_domains(settings, [self.name])
+        async with connections.dead_letters(settings, self.name) as letters:
+            yield ParkedAggregates(self.name, letters, SystemClock())
+
+
+def of_source(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the argument and the options that name a source, which the command gets."""
+
+    @wraps(command)
+    def run(name: str, is_collection: bool, bus_url: str | None, **options: Any) -> Any:
+        return command(Source(name, is_collection, bus_url), **options)
+
+    return NAME(COLLECTION(BUS(run)))
+
+
 @click.group()
 def deadletters() -> None:
-    """Look at parked aggregates, and redrive or discard what they wait at.
+    """Look at dead letters, and redrive or discard them.
 
     A role parks an aggregate at the event that your code raises on; the aggregate's later events
-    wait behind it, and all other aggregates go on. Once the code is mended and deployed, a redrive
-    handles what waits, in order.
+    wait behind it, and all other aggregates go on. So does a publisher of documents (--collection).
+    A subscriber's dead letter (--bus) holds up nothing. Once the code is mended and deployed, a
+    redrive handles what waits, in order.
     """
 
 
-@deadletters.command("list", short_help="List the parked aggregates of a domain.")
-@DOMAIN
+@deadletters.command("list", short_help="List the dead letters of a domain, a collection or a bus.")
+@of_source
 @OF_ROLE
 @OF_AGGREGATE
 @OF_REASON
@@ -43,12 +94,12 @@ def deadletters() -> None:
 @click.option("--from", "cursor", default="", help="The cursor that the page before ended with.")
 @as_json
 def list_parked(
-    name: str, role: str, aggregate: str, reason: str, limit: int, cursor: str, json: bool
+    source: Source, role: str, aggregate: str, reason: str, limit: int, cursor: str, json: bool
 ) -> None:
     """List what is parked, by role and aggregate."""
 
     async def run() -> "ParkedPage":
-        async with _parked_aggregates(name) as parked:
+        async with source.open() as parked:
             return await parked.page(role, aggregate, reason, limit=limit, cursor=cursor)
 
     page = asyncio.run(run())
@@ -61,15 +112,15 @@ def list_parked(
 
 
 @deadletters.command(short_help="Show why an aggregate is parked.")
-@DOMAIN
+@of_source
 @ROLE
 @AGGREGATE
 @as_json
-def show(name: str, role: str, aggregate_id: str, json: bool) -> None:
+def show(source: Source, role: str, aggregate_id: str, json: bool) -> None:
     """Show the event that ROLE parks the aggregate at, and your own lines of the traceback."""
 
     async def run() -> "ParkedAggregate":
-        async with _parked_aggregates(name) as parked:
+        async with source.open() as parked:
             return await parked.find(role, aggregate_id)
 
     found = asyncio.run(run())
@@ -78,7 +129,7 @@ def show(name: str, role: str, aggregate_id: str, json: bool) -> None:
 
         click.echo(msgspec.json.encode(found))
         return
-    click.echo(f"{role} of {name} parks {printable(aggregate_id)} since {found.parked_at}")
+    click.echo(f"{role} of {source.name} parks {printable(aggregate_id)} since {found.parked_at}")
     event = printable(f"{found.event_type} {found.event_id}")
     click.echo(f"at version {found.first}: {event}")
     click.echo(f"waiting: {_waiting(found)}; attempts: {found.attempts}")
@@ -89,14 +140,14 @@ def show(name: str, role: str, aggregate_id: str, json: bool) -> None:
 
 
 @deadletters.command(short_help="Handle parked events again, in order.")
-@DOMAIN
+@of_source
 @OF_ROLE
 @OF_AGGREGATE
 @OF_REASON
 @click.option("--all", "everything", is_flag=True, help="Redrive all that is parked.")
 @as_json
 def redrive(
-    name: str, role: str, aggregate: str, reason: str, everything: bool, json: bool
+    source: Source, role: str, aggregate: str, reason: str, everything: bool, json: bool
 ) -> None:
     """Request a redrive of the parked aggregates that all options hold for.
 
@@ -110,20 +161,20 @@ def redrive(
             raise click.UsageError(f"--{option} is empty: leave it out to mean any")
 
     async def run() -> int:
-        async with _parked_aggregates(name) as parked:
+        async with source.open() as parked:
             return await parked.redrive(role, aggregate, reason)
 
     count = asyncio.run(run())
     if json:
-        print_json({"domain": name, "requested": count})
+        print_json({"domain": source.name, "requested": count})
     else:
-        click.echo(f"{name}: a redrive of {count} aggregates is requested")
+        click.echo(f"{source.name}: a redrive of {count} aggregates is requested")
         if count:
-            click.echo(f"what is left then: eventfleet deadletters list {name}")
+            click.echo(f"what is left then: eventfleet deadletters list {source}")
 
 
 @deadletters.command(short_help="Pass over the event that an aggregate is parked at.")
-@DOMAIN
+@of_source
 @ROLE
 @AGGREGATE
 @click.option(
@@ -136,7 +187,7 @@ def redrive(
 @click.option("--by", help="Who decides so; by default the user of this machine.")
 @as_json
 def discard(
-    name: str, role: str, aggregate_id: str, version: int, why: str, by: str | None, json: bool
+    source: Source, role: str, aggregate_id: str, version: int, why: str, by: str | None, json: bool
 ) -> None:
     """Request that ROLE passes over the event that it parks an aggregate at, for ever.
 
@@ -148,30 +199,15 @@ def discard(
     decided_by = by or getpass.getuser()
 
     async def run() -> "ParkedAggregate":
-        async with _parked_aggregates(name) as parked:
+        async with source.open() as parked:
             return await parked.discard(role, aggregate_id, version, why=why, by=decided_by)
 
     found = asyncio.run(run())
     if json:
-        print_json({"domain": name, "event_id": found.event_id})
+        print_json({"domain": source.name, "event_id": found.event_id})
     else:
         event = printable(f"{found.event_type} {found.event_id}")
-        click.echo(f"{name}: {role} is to pass over {event}")
-
-
-@asynccontextmanager
-async def _parked_aggregates(name: str) -> AsyncIterator["ParkedAggregates"]:
-    from eventfleet.runtime import connections
-    from eventfleet.runtime.settings import load_settings
-    from eventfleet.service.parked_aggregates import ParkedAggregates
-    from eventfleet.stores.clock import SystemClock
-
-    settings = load_settings()
-    domain = connections.select_domains(settings, [name])[name]
-    async with connections.stores(settings, {name: domain}) as stores:
-        letters = stores[name].dead_letters
-        assert letters is not None
-        yield ParkedAggregates(name, letters, SystemClock())
+        click.echo(f"{source.name}: {role} is to pass over {event}")
 
 
 def _print(page: "ParkedPage") -> None:

@@ -24,6 +24,7 @@ from eventfleet.runtime.errors import (
 from eventfleet.runtime.settings import Settings, split
 from eventfleet.stores.contracts import (
     Channels,
+    DeadLetterStore,
     LogAdmin,
     LogFollower,
     LogReader,
@@ -183,6 +184,16 @@ async def stores(
     await check_mongo(settings)
     async with _stores(settings, domains, settings.mongo_timeout, long_reads) as opened:
         yield opened
+
+
+@asynccontextmanager
+async def dead_letters(settings: Settings, name: str) -> AsyncIterator[DeadLetterStore]:
+    """Open the dead letters of a domain, or of a collection of documents."""
+    await check_mongo(settings)
+    async with _stores(settings, [name], settings.mongo_timeout) as opened:
+        letters = opened[name].dead_letters
+        assert letters is not None
+        yield letters
 
 
 def _stores(
