@@ -245,6 +245,35 @@ async def test_a_listener_that_takes_nothing_is_told_and_costs_no_more(
         await slow.next()
 
 
+async def test_who_stays_hears_on_when_another_leaves(rooms: Rooms) -> None:
+    async with rooms.hub.listen("r") as stays:
+        async with rooms.hub.listen("r"):
+            pass
+        await rooms.produce(1)
+        assert await heard(stays, 1) == [1]
+
+
+async def test_what_was_missed_is_read_page_by_page(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_hub, "PAGE_EVENTS", 2)
+    async with rooms.hub.listen("r") as lagging:
+        await rooms.store(*range(1, 8))
+        async with rooms.hub.listen("r", after=5) as back:
+            assert back.version == 6
+        rooms.hub._feeds["r"].fill()
+        assert await heard(lagging, 7) == list(range(1, 8))
+
+
+async def test_a_version_that_no_store_has_is_not_waited_for(rooms: Rooms) -> None:
+    async with rooms.hub.listen("r"):
+        await rooms.store(1, 2, 3)
+        async with rooms.hub.listen("r", after=9) as ahead:
+            assert ahead.version == 3
+            await rooms.produce(4)
+            assert await heard(ahead, 1) == [4]
+
+
 async def test_rooms_that_nobody_listens_to_are_left(rooms: Rooms) -> None:
     async with AsyncExitStack() as stack:
         for number in range(20):
