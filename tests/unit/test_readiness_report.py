@@ -2,10 +2,13 @@
 
 import json
 import math
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from time import monotonic
+from typing import get_args
 
 import aiohttp
 import pytest
@@ -123,3 +126,11 @@ async def test_a_start_waits_for_all_but_what_is_stopped(
         aiohttp.ClientSession() as session,
     ):
         assert await _count_waiting(session, f"{url}/ready") == waiting
+
+
+def test_the_guide_has_each_kind_of_reason_and_an_answer_as_it_is() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guides" / "http.md").read_text()
+    section = guide.split("## For operators\n")[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*get_args(ReasonKind)]
+    (shown,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
+    assert ReadinessReport.of(read_reasons(shown.encode())).encode().decode() == shown
