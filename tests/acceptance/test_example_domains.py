@@ -28,10 +28,10 @@ from eventfleet.queries import querier
 from eventfleet.testing import given
 from eventfleet.topics.codec import convert
 from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.example_runs import run_example
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.http_service import serving
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.test_examples import run_example
 
 GUIDE = (ROOT / "docs" / "guides" / "example-domains.md").read_text()
 REQUIREMENTS = (ROOT / "docs" / "requirements.md").read_text()

@@ -19,7 +19,7 @@ from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import COMMAND, ROOT, TIMEOUT_SECONDS
 from tests.acceptance.http_service import HttpService, sent, serving
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.test_queries import CASE, TYPES, snapshots, state
+from tests.acceptance.logged_case import CASE, TYPES, snapshots, state
 from tests.unit.http_fixture import token
 
 DOMAINS = "eventfleet.domains.process_log,eventfleet.domains.orders,eventfleet.domains.bank"

@@ -1,23 +1,20 @@
 """The README's walk with a domain of one's own, and its pages': each block runs as it stands."""
 
 import json
-import os
 import re
 import subprocess
-import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.acceptance.terminal import TIMEOUT_SECONDS, Terminal, _until_up
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SEND_COMMANDS = (ROOT / "docs" / "guides" / "send-commands.md").read_text()
 COMMAND_LINE = (ROOT / "docs" / "command-line.md").read_text()
 FEEDS = (ROOT / "docs" / "guides" / "feeds.md").read_text()
-TIMEOUT_SECONDS = 120.0
-LAST_LINE = "Ctrl-C ends the fleet"
 
 
 def blocks(language: str, page: str, heading: str = "") -> list[str]:
@@ -31,35 +28,6 @@ UP, COMMANDS = blocks("sh", README, "A domain")
 [PROGRAM] = blocks("python", SEND_COMMANDS)
 [REQUESTS] = blocks("sh", SEND_COMMANDS)
 FOLLOWED, CLIENT = blocks("python", FEEDS)
-
-
-class Terminal:
-    """A terminal in the domain's folder, with the environment that a reader has."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        scripts = sysconfig.get_path("scripts")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
-        paths = os.pathsep.join([scripts, os.environ["PATH"]])
-        self.printed = ""
-        self.environment = {**kept, "PATH": paths, "PYTHON": sys.executable}
-
-    def run(self, lines: str, status: int = 0) -> str:
-        done = subprocess.run(
-            ["bash", "-c", lines],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-        )
-        assert done.returncode == status, done.stdout + done.stderr
-        return done.stdout
-
-    def paste(self, exports: str) -> None:
-        """Take over the variables that shell lines export."""
-        values = self.run(f"{exports}\nenv -0").split("\0")
-        self.environment = dict(value.split("=", 1) for value in values if value)
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +50,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
         finally:
             process.terminate()
             process.wait(TIMEOUT_SECONDS)
-
-
-def _until_up(process: "subprocess.Popen[str]") -> str:
-    assert process.stdout
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if LAST_LINE in line:
-            break
-    assert process.poll() is None, "".join(lines)
-    return "".join(lines)
 
 
 def test_the_domain_fits_a_screen() -> None:

@@ -18,7 +18,7 @@ import pytest
 from websockets.sync.client import connect
 
 from eventfleet.cli.sample_orders import sample_orders
-from tests.acceptance.test_cli import MODULE, rows
+from tests.acceptance.printed_rows import MODULE, rows
 from tests.order_oracle import judge
 
 ROOT = Path(__file__).parents[2]

@@ -14,7 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from eventfleet.embedded_servers import free_port
 from tests.acceptance.fleet import ROOT
-from tests.acceptance.test_readme import TIMEOUT_SECONDS, Terminal, _until_up
+from tests.acceptance.terminal import TIMEOUT_SECONDS, Terminal, _until_up
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 

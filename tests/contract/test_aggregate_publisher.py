@@ -17,12 +17,12 @@ from eventfleet.errors import ServerUnavailable
 from eventfleet.stores.mongo import open_stores
 from eventfleet.topics.event import EventRecord
 from tests.acceptance.fleet import ROOT
+from tests.contract.bus_openings import Buses
+from tests.contract.bus_openings import buses as buses
+from tests.contract.repository_writers import OpenWriter, lose_the_next_answer, stored
+from tests.contract.repository_writers import writer as writer
 from tests.contract.test_document_publisher import Published
 from tests.contract.test_document_storage import eventually
-from tests.contract.test_event_bus import Buses
-from tests.contract.test_event_bus import buses as buses
-from tests.contract.test_repository import OpenWriter, lose_the_next_answer, stored
-from tests.contract.test_repository import writer as writer
 from tests.unit.eventually import until
 from tests.unit.users import Refused, User, create_user, user_dispatcher
 

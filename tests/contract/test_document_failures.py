@@ -14,8 +14,7 @@ from eventfleet.stores.errors import AccessRefused, InvalidCursor, Misconfigured
 from eventfleet.stores.mongo.document_store import MongoDocuments
 from eventfleet.stores.mongo.document_stores import open_document_store
 from tests.conftest import running
-from tests.contract.samples import event, ids, key
-from tests.contract.test_mongo_failures import (
+from tests.contract.failing_mongodb import (
     COMMANDS,
     HASTY,
     PATIENT,
@@ -24,6 +23,7 @@ from tests.contract.test_mongo_failures import (
     failing,
     refused,
 )
+from tests.contract.samples import event, ids, key
 from tests.servers.mongodb import MongoDB
 from tests.servers.server import free_port
 

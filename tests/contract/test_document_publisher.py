@@ -18,12 +18,12 @@ from eventfleet.documents import (
 from eventfleet.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.contracts.dead_letters import DeadLetterStore, Discard, ParkedQuery
 from eventfleet.topics.parked import ParkedAggregate
+from tests.contract.bus_openings import Buses
+from tests.contract.bus_openings import buses as buses
 from tests.contract.document_types import StructGame
 from tests.contract.samples import TIME
 from tests.contract.test_document_storage import OpenGames, earn, eventually
 from tests.contract.test_document_storage import opening as opening
-from tests.contract.test_event_bus import Buses
-from tests.contract.test_event_bus import buses as buses
 from tests.unit.eventually import until
 
 EXPECTED = [(1, "GameCreated"), *[(n, "GameUpdated") for n in (2, 3, 4)], (5, "GameDeleted")]

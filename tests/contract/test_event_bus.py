@@ -3,8 +3,8 @@
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -21,7 +21,6 @@ from eventfleet.buses import (
     NatsBus,
     RedisBus,
     RedisPubSubBus,
-    Serializer,
 )
 from eventfleet.buses.errors import BusRestarted
 from eventfleet.errors import (
@@ -33,19 +32,18 @@ from eventfleet.errors import (
     StoreError,
 )
 from eventfleet.stores.background_task import background_tasks
-from eventfleet.stores.retry import RetryPolicy
 from tests.conftest import running
+from tests.contract.bus_openings import KEEPING, REMOTE, Buses
+from tests.contract.bus_openings import bus as bus
+from tests.contract.bus_openings import buses as buses
+from tests.contract.bus_openings import few_tries as few_tries
 from tests.contract.test_document_storage import eventually
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
 from tests.unit.eventually import until
 
 TIME = datetime(2026, 1, 1, tzinfo=UTC)
-REMOTE = ["redis", "nats"]
-KEEPING = ["memory", *REMOTE]
-"""The buses that keep events for a group that is away."""
 
-ALL = [*KEEPING, "redis pub/sub"]
 MakeBus = Callable[..., Any]
 
 
@@ -59,51 +57,6 @@ def event(number: int, event_type: str = "UserCreated") -> DocumentEvent:
         timestamp=TIME,
         data={"n": number},
     )
-
-
-class Buses:
-    """Buses of one channel, each with a client of its own as another process would have."""
-
-    def __init__(self, make: Callable[[Any], Any]) -> None:
-        self._make = make
-
-    async def __call__(self, serializer: Serializer | None = None) -> EventBus:
-        bus: EventBus = await self._make(serializer)
-        return bus
-
-
-@pytest.fixture(params=ALL)
-async def buses(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Buses]:
-    kind, memory = request.param, MemoryBus()
-    async with AsyncExitStack() as stack:
-
-        async def make(serializer: Serializer | None) -> Any:
-            if kind == "memory":
-                return memory
-            if kind == "redis":
-                url = request.getfixturevalue("redis_url")
-                client = await stack.enter_async_context(RedisClient.from_url(url))
-                return RedisBus(client, prefix, serializer, claim_seconds=1.0)
-            if kind == "redis pub/sub":
-                url = request.getfixturevalue("redis_url")
-                client = await stack.enter_async_context(RedisClient.from_url(url))
-                return RedisPubSubBus(client, prefix, serializer)
-            url = request.getfixturevalue("nats_url")
-            connection = await stack.enter_async_context(await nats.connect(url))
-            return NatsBus(connection, prefix, serializer, claim_seconds=1.0)
-
-        yield Buses(make)
-
-
-@pytest.fixture(autouse=True)
-def few_tries(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = RetryPolicy(0.001, 5.0, attempts=3)
-    monkeypatch.setattr("eventfleet.buses.subscription.DELIVERY", quick)
-
-
-@pytest.fixture
-async def bus(buses: Buses) -> EventBus:
-    return await buses()
 
 
 class Seen:

@@ -1,8 +1,8 @@
 """What the stores say when MongoDB fails: by its own fail points, stopped, killed, locked."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,33 +33,17 @@ from eventfleet.stores.errors import (
     Duplicate,
     Misconfigured,
     ServerUnavailable,
-    StoreError,
 )
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.mongo.errors import OperationRefused
 from tests.conftest import running
+from tests.contract.failing_mongodb import COMMANDS, HASTY, PATIENT, SLACK, failing, refused
+from tests.contract.failing_mongodb import server as server
 from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, key, stream
 from tests.servers.mongodb import MongoDB
 from tests.servers.server import free_port
 
-PATIENT = 20.0
-HASTY = 0.4
 SHAPE = StateShape(1, "one")
-SLACK = 10.0
-
-
-class FailingMongoDB(MongoDB):
-    """Takes `configureFailPoint`."""
-
-    def command(self) -> Sequence[str | Path]:
-        return *super().command(), "--enable-test-commands"
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[MongoDB]:
-    with running(FailingMongoDB) as started:
-        assert isinstance(started, MongoDB)
-        yield started
 
 
 @asynccontextmanager
@@ -84,19 +68,6 @@ async def hasty(server: MongoDB, prefix: str, stores: DomainStores) -> AsyncIter
     """The same stores for one who does not wait long."""
     async with opened(server.url, prefix) as stores:
         yield stores
-
-
-@contextmanager
-def failing(server: MongoDB, commands: list[str], mode: Any = "alwaysOn", **data: Any) -> Any:
-    """The server fails these commands of the stores' connections."""
-    point = {"configureFailPoint": "failCommand"}
-    scoped = {"failCommands": commands, "appName": "eventfleet", **data}
-    with MongoClient[dict[str, Any]](server.url) as client:
-        client.admin.command({**point, "mode": mode, "data": scoped})
-        try:
-            yield
-        finally:
-            client.admin.command({**point, "mode": "off"})
 
 
 async def drained(stores: DomainStores) -> list[str]:
@@ -162,10 +133,6 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "find rows": lambda s: rows_of(s).find(RowQuery(), 9),
     "purge rows": lambda s: rows_of(s).purge(FeedPoint(0, 0, 9, 9), TIME),
 }
-COMMANDS = [
-    *("insert", "update", "delete", "find", "getMore", "aggregate", "findAndModify"),
-    *("createIndexes", "listIndexes", "commitTransaction"),
-]
 PASSING_CODES = {
     "a shutdown": 91,
     "interrupted at a shutdown": 11600,
@@ -178,17 +145,6 @@ PASSING_CODES = {
 """The codes that mongod has for them."""
 WRITES = {name: OPERATIONS[name] for name in ("insert", "put one", "put several", "save")}
 ROW_WRITES = {name: OPERATIONS[name] for name in ("save rows", "begin", "note_progress")}
-
-
-async def refused(awaitable: Awaitable[Any], kind: type[StoreError]) -> str:
-    """The message; nothing of the driver is chained to the error."""
-    with pytest.raises(StoreError) as caught:
-        await awaitable
-    assert type(caught.value) is kind, caught.value
-    assert caught.value.__cause__ is None
-    assert caught.value.__suppress_context__
-    assert "Topology" not in str(caught.value)
-    return str(caught.value)
 
 
 # Every operation

@@ -1,7 +1,6 @@
 """Grafana's dashboards: made of their source, with queries that parse and metrics that exist."""
 
 import copy
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,33 +10,19 @@ import pytest
 import yaml
 
 from deploy.monitoring.make_dashboards import FOLDER, render_all
+from tests.deploy.dashboards import Dashboard, dashboards, fill, panels
 from tests.deploy.promql import promtool, unknown_metrics
-from tests.deploy.test_rules import RECORDED
+from tests.deploy.recorded import RECORDED
 
 NAMES = {"overview.json", "role.json", "domain.json", "http.json"}
 UNITS = {"ops", "reqps", "s", "bytes", "percentunit", "short"}
 GRID_WIDTH = 24
-
-Dashboard = dict[str, Any]
-
-
-def dashboards() -> dict[str, Dashboard]:
-    return {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
-
-
-def panels(dashboard: Dashboard) -> list[dict[str, Any]]:
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def queries(dashboard: Dashboard) -> list[str]:
     """All queries, with Grafana's variables replaced as for `All`."""
     found = [target["expr"] for panel in panels(dashboard) for target in panel["targets"]]
     return [fill(query) for query in found]
-
-
-def fill(query: str) -> str:
-    """The query that Grafana sends where each variable is `All`."""
-    return re.sub(r"\$(?!__)\w+", ".+", query.replace("$__rate_interval", "1m"))
 
 
 def problems(all_dashboards: dict[str, Dashboard]) -> Iterator[str]:

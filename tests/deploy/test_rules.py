@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.deploy.promql import METRICS_PAGE, ROOT, metric_names, promtool, unknown_metrics
+from tests.deploy.recorded import CASES, RECORDED, RULES, loaded, rules
 
-MONITORING = ROOT / "deploy" / "monitoring"
-RULES, CASES = MONITORING / "rules", MONITORING / "tests"
 HEALTHY = CASES / "healthy.yaml"
 RUNBOOKS = ROOT / "docs" / "runbooks"
 RUNBOOK_LIST = RUNBOOKS / "README.md"
@@ -30,18 +28,6 @@ LISTED_ALERT = re.compile(r"^\| \[(\w+)\]\((\w+)\.md\) \| ([\w, ]+) \|", re.MULT
 LEADING_NAME = re.compile(r"[^{]*")
 
 
-def loaded(path: Path) -> dict[str, Any]:
-    contents: dict[str, Any] = yaml.safe_load(path.read_text())
-    return contents
-
-
-def rules(kind: str) -> list[dict[str, Any]]:
-    """All rules of a kind: `alert` or `record`."""
-    groups = [group for path in sorted(RULES.glob("*.yaml")) for group in loaded(path)["groups"]]
-    return [rule for group in groups for rule in group["rules"] if kind in rule]
-
-
-RECORDED = {rule["record"] for rule in rules("record")}
 ALERTS = rules("alert")
 
 

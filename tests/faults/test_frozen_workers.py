@@ -9,8 +9,8 @@ from tests.faults.fleet_oracle import check, settle
 from tests.faults.fleet_supervisor import FleetSupervisor, OrderFleet, freeze, thaw
 from tests.faults.load import CommandLoad, EventLoad
 from tests.faults.outage import OutageFleet
+from tests.faults.project_fleet import ProjectFleet
 from tests.faults.services import Servers
-from tests.faults.test_views import ProjectFleet
 
 ROLES = ("command", "append", "snapshot", "relay")
 RATE, ORDERS = 80, 8_000

@@ -10,7 +10,7 @@ import pytest
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.test_dead_letters import ROWS, load, parked, relayed, state
+from tests.acceptance.poisoned_fleet import ROWS, load, parked, relayed, state
 
 pytestmark = pytest.mark.faults
 

@@ -16,11 +16,11 @@ import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import Worker
+from tests.faults.answers import assert_answered
 from tests.faults.fleet_oracle import ROUTED, check, settle
 from tests.faults.fleet_supervisor import FleetSupervisor
 from tests.faults.load import CommandLoad, EventLoad
 from tests.faults.services import Servers
-from tests.faults.test_outages import assert_answered
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import RefusingMongoDB
 from tests.servers.redis import Redis

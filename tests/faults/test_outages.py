@@ -6,16 +6,14 @@ go on; within RETURN_SECONDS of the return each role does as much as before.
 """
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from eventfleet.topics.event import EventRecord
 from tests.acceptance.http_service import serving
-from tests.faults.command_oracle import TAKEN_OUTCOMES
+from tests.faults.answers import assert_answered
 from tests.faults.fleet_oracle import check, settle
 from tests.faults.fleet_supervisor import FleetSupervisor
 from tests.faults.load import CommandLoad, EventLoad
@@ -63,14 +61,6 @@ def survive(fleet: OutageFleet, case: OutageCase, places: Sequence[str], command
     for role, comes in case.goes_on.items():
         assert outage.during[role] >= MIN_THROUGHPUT * comes, role
     assert bool(outage.drained) == bool(case.drains)
-
-
-def assert_answered(fleet: OutageFleet, events: Sequence[EventRecord]) -> None:
-    """Each command was taken, and not as a new one twice: a reply may be lost with its chunk."""
-    replies = [reply for reply in fleet.replies() if reply["outcome"] in TAKEN_OUTCOMES]
-    assert {reply["event_id"] for reply in replies} == {event.id for event in events}
-    accepted = Counter(r["event_id"] for r in replies if r["outcome"] == "accepted")
-    assert set(accepted.values()) == {1}
 
 
 def test_a_mongodb_that_is_away(

@@ -13,8 +13,7 @@ from eventfleet.stores.kafka.follower import Follower
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.app import RoleApp
-from tests.integration.copy_role import Mood, copying
-from tests.integration.test_transport import (
+from tests.integration.copied_topic import (
     PARTITIONS,
     assert_copied_once,
     produce,
@@ -23,6 +22,7 @@ from tests.integration.test_transport import (
     source,
     until,
 )
+from tests.integration.copy_role import Mood, copying
 
 __all__ = ["settings", "source"]
 

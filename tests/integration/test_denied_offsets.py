@@ -16,8 +16,7 @@ from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import consumer_group
 from eventfleet.workers.app import RoleFailed
 from eventfleet.workers.owner import Ack, OwnerTimeouts, RoleFactory
-from tests.integration.copy_role import ROLE, Copy, Mood
-from tests.integration.test_transport import (
+from tests.integration.copied_topic import (
     PARTITIONS,
     assert_copied_once,
     produce,
@@ -27,6 +26,7 @@ from tests.integration.test_transport import (
     stopped,
     until,
 )
+from tests.integration.copy_role import ROLE, Copy, Mood
 from tests.simulation.in_memory_servers import InMemoryServers
 from tests.simulation.recording_domain import tally
 

@@ -1,7 +1,7 @@
 """Workers that are static members of their group: restarted, and two under one name."""
 
 from eventfleet.runtime.settings import Settings
-from tests.integration.test_transport import (
+from tests.integration.copied_topic import (
     assert_copied_once,
     committed,
     produce,

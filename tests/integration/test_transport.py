@@ -3,8 +3,7 @@
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import count
 from typing import Any
@@ -18,22 +17,21 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from eventfleet.roles.role import ChunkReport, UnusableOffset
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.producer import PlainWriter, Producer
+from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.readiness_report import ReadinessReason
 from eventfleet.stores.retry import RetryPolicy
 from eventfleet.topics.names import consumer_group
-from eventfleet.topics.record import LogRecord, ProducerRecord
+from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from eventfleet.workers.app import RoleApp, RoleFailed
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owner import Ack, OwnerState, OwnerTimeouts, RoleFactory
+from eventfleet.workers.owner import Ack, OwnerState, RoleFactory
 from eventfleet.workers.transport import consumer_thread
 from eventfleet.workers.transport.chunk import Chunk
 from eventfleet.workers.transport.consumer_thread import (
@@ -41,88 +39,20 @@ from eventfleet.workers.transport.consumer_thread import (
     IDLE_POLL_MS,
     ConsumerThread,
 )
+from tests.integration.copied_topic import (
+    PARTITIONS,
+    assert_copied_once,
+    committed,
+    produce,
+    read,
+    running,
+    stopped,
+    topics,
+    until,
+)
+from tests.integration.copied_topic import settings as settings
+from tests.integration.copied_topic import source as source
 from tests.integration.copy_role import ROLE, Copy, CopyAgent, Mood, copying
-
-PARTITIONS = 4
-BOUND = 60
-
-
-@pytest.fixture
-def settings(kafka: str) -> Settings:
-    return Settings(kafka_brokers=kafka, chunk_records=100, kafka_session_timeout=6)
-
-
-@pytest.fixture
-async def source(kafka: str, prefix: str) -> str:
-    return await topics(kafka, prefix)
-
-
-async def topics(kafka: str, name: str) -> str:
-    """A topic, made with the one that it is copied to."""
-    admin = Admin(Connection(kafka))
-    await admin.create([TopicSpec(made, PARTITIONS, 1) for made in (name, f"{name}.copy")])
-    await admin.close()
-    return name
-
-
-async def produce(kafka: str, topic: str, count: int, start: int = 0) -> None:
-    writer = Producer(Connection(kafka))
-    values = range(start, start + count)
-    await writer.produce([ProducerRecord(topic, None, b"%d" % n, n % PARTITIONS) for n in values])
-    await writer.close()
-
-
-async def until(condition: Callable[[], bool | Awaitable[bool]]) -> None:
-    async with asyncio.timeout(BOUND):
-        while True:
-            met = condition()
-            if met if isinstance(met, bool) else await met:
-                return
-            await asyncio.sleep(0.02)
-
-
-async def read(kafka: str, topic: str) -> list[LogRecord]:
-    reader = Reader(Connection(kafka))
-    bounds: dict[int, Watermarks] = await reader.watermarks(topic)
-    records = [
-        record
-        for partition, bound in bounds.items()
-        async for record in reader.read(topic, partition, bound.oldest, bound.end)
-    ]
-    await reader.close()
-    return records
-
-
-async def committed(settings: Settings, topic: str) -> int:
-    reader = Reader(Connection(settings.kafka_brokers))
-    offsets = await reader.committed(consumer_group(settings.group_prefix, topic, ROLE), topic)
-    await reader.close()
-    return sum(offsets.values())
-
-
-async def assert_copied_once(kafka: str, topic: str) -> None:
-    """The copy holds each record of the topic once, in the order of its partition."""
-    wanted = [(r.partition, r.value) for r in await read(kafka, topic)]
-    copied = [(r.partition, r.value) for r in await read(kafka, f"{topic}.copy")]
-    assert Counter(copied) == Counter(wanted)
-    assert copied == wanted
-
-
-@asynccontextmanager
-async def running(
-    settings: Settings, source: str, make: RoleFactory, timeouts: OwnerTimeouts | None = None
-) -> AsyncIterator[RoleApp]:
-    """An app at work; at the end it is stopped, and what ended it before is raised."""
-    connection = Connection(settings.kafka_brokers)
-    agent = CopyAgent(settings, source, make)
-    app = role_app(settings, connection, agent, Metrics(), timeouts)
-    stop = asyncio.Event()
-    work = asyncio.create_task(run_apps([app], stop))
-    try:
-        yield app
-    finally:
-        stop.set()
-        await work
 
 
 def fenced(app: RoleApp) -> list[int]:
@@ -490,10 +420,6 @@ async def remove_records(kafka: str, topic: str, partition: int, before: int) ->
     await admin.start()
     await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(before)})
     await admin.close()
-
-
-def stopped(app: RoleApp) -> list[int]:
-    return [owner.partition for owner in app.owners if owner.state is OwnerState.STOPPED]
 
 
 async def test_where_the_next_record_is_gone_a_role_is_opened_again(

@@ -25,8 +25,7 @@ from eventfleet.workers.health_server import HealthServer, HealthServerNotStarte
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.transport.consumer_thread import DaemonThread
-from tests.integration.copy_role import CopyAgent
-from tests.integration.test_transport import (
+from tests.integration.copied_topic import (
     assert_copied_once,
     committed,
     produce,
@@ -35,6 +34,7 @@ from tests.integration.test_transport import (
     source,
     until,
 )
+from tests.integration.copy_role import CopyAgent
 
 __all__ = ["settings", "source"]
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.acceptance.kafka_by_hand import KafkaByHand, NewRecord, wait_for
 from tests.conftest import running
-from tests.deploy.test_dashboards import dashboards, fill, panels
+from tests.deploy.dashboards import dashboards, fill, panels
 from tests.monitoring.command_load import CommandLoad
 from tests.monitoring.monitored_fleet import ROOT, MonitoredFleet
 from tests.monitoring.picture import draw

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation import markers_without_rules, roles_without_rules
+from tests.simulation.marker_scenarios import SCENARIOS
 from tests.simulation.marker_schedule import violations
 from tests.simulation.marker_world import MarkerParts, MarkerScenario
-from tests.simulation.test_marker import SCENARIOS
 
 SEEDS = range(1000)
 FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}

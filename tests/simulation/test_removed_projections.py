@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from tests.simulation import projections_without_rules as without
+from tests.simulation.projection_scenarios import SCENARIOS
 from tests.simulation.projection_schedule import violations
 from tests.simulation.projection_world import ProjectionParts
-from tests.simulation.test_projections import SCENARIOS
 
 SEEDS = range(1000)
 TOTALS = {"totals that the rows do not give"}

@@ -7,11 +7,11 @@ import pytest
 
 from tests.simulation import markers_without_rules, roles_without_rules
 from tests.simulation.checker import BrokenInvariant
+from tests.simulation.marker_scenarios import SCENARIOS
 from tests.simulation.marker_schedule import MarkerSchedule
 from tests.simulation.marker_world import MarkerParts
 from tests.simulation.schedule import RoleSchedule
 from tests.simulation.shrinker import Shrinker, tell_shrunk
-from tests.simulation.test_marker import SCENARIOS
 from tests.simulation.world import RoleParts, RoleScenario
 
 DUPLICATE_FIRST = RoleScenario(

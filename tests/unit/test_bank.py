@@ -34,7 +34,7 @@ from eventfleet.domains.bank import (
 )
 from eventfleet.roles.relay import downstream
 from eventfleet.testing import given
-from tests.unit.test_orders import record
+from tests.unit.event_records import record
 
 OPENED = Opened(owner="ann", currency="EUR", overdraft_limit=50)
 OPEN = Open(owner="ann", currency="EUR", overdraft_limit=50)

@@ -31,7 +31,7 @@ from eventfleet.domains.cart import (
 )
 from eventfleet.roles.relay import downstream
 from eventfleet.testing import given
-from tests.unit.test_orders import record
+from tests.unit.event_records import record
 
 OPENED = CartOpened(session="s-1")
 TEA = ItemAdded(sku="tea", quantity=2, price=450)

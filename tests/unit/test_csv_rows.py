@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.log_files import Columns, LogRow, RowProblem, UnusableFile, open_log
+from eventfleet.log_files import Columns, UnusableFile, open_log
+from tests.unit.row_files import read, refusal, write
 
 HEADER = "case:concept:name,concept:name,time:timestamp,note\n"
 TIME = "2011-10-11 13:45:40+02:00"
@@ -15,28 +16,6 @@ TIME = "2011-10-11 13:45:40+02:00"
 
 def row(case: str, note: str = "x") -> str:
     return f"{case},Check,{TIME},{note}\n"
-
-
-def write(path: Path, text: str | bytes) -> Path:
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def read(path: Path, columns: Columns | None = None) -> tuple[list[LogRow], list[str]]:
-    """The rows, and the problems without the folder's name."""
-    with open_log(path, columns) as log:
-        items = list(log)
-    problems = [str(item) for item in items if isinstance(item, RowProblem)]
-    folder = f"{path.parent}/"
-    return [item for item in items if isinstance(item, LogRow)], [
-        text.removeprefix(folder) for text in problems
-    ]
-
-
-def refusal(path: Path) -> str:
-    with pytest.raises(UnusableFile) as caught:
-        open_log(path)
-    return str(caught.value).removeprefix(f"{path.parent}/")
 
 
 def test_a_row_has_its_case_activity_and_time_and_the_other_columns_as_text(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ from eventfleet.topics.codec import decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CommandRecord, EventKey, ExpectedVersion
 from eventfleet.topics.record import LogRecord
+from tests.unit.command_roles import CommandRoleFixture, ScriptedDecider
 from tests.unit.sync_domain import NOW, SyncFixture, ask, till
-from tests.unit.test_command import CommandRoleFixture, ScriptedDecider
 
 PLACE = "till.events/0"
 

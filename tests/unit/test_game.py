@@ -43,7 +43,7 @@ from eventfleet.domains.game import (
 )
 from eventfleet.roles.relay import downstream
 from eventfleet.testing import given
-from tests.unit.test_orders import record
+from tests.unit.event_records import record
 
 ENTERED = Entered(hero="ann")
 GOBLIN = FoeMet(name="goblin", health=6, strength=5)

@@ -22,14 +22,9 @@ from eventfleet.model.payloads import Event, State
 from eventfleet.web import DomainServices, TokenAccess
 from eventfleet.web.application import OPERATIONS
 from eventfleet.web.openapi import describe
+from tests.unit.described_http import JSON, document, schema
 from tests.unit.eventually import until
-from tests.unit.http_fixture import PLACE, SECRET, token, web
-
-
-async def document(domain: Domain[Any] = orders, **named: Any) -> Any:
-    async with web(domain, **named) as shop:
-        headers = {"authorization": f"Bearer {token()}"}
-        return (await shop.client.get("/openapi.json", headers=headers)).json()
+from tests.unit.http_fixture import PLACE, SECRET, web
 
 
 def document_of(domains: Sequence[Domain[Any]]) -> Any:
@@ -52,16 +47,7 @@ def refs(value: Any) -> Iterator[str]:
             yield from refs(inner)
 
 
-def schema(document: Any, *path: str) -> Any:
-    """One that can be asked, with all that it refers to."""
-    found = document["paths"]
-    for step in path:
-        found = found[step]
-    return {**found, "components": document["components"]}
-
-
 SEND = "/domains/orders/{id}/commands/Place", "post", "requestBody", "content"
-JSON = "application/json", "schema"
 
 
 async def test_all_that_is_referred_to_is_there() -> None:

@@ -13,7 +13,7 @@ from eventfleet.domains.orders import orders
 from eventfleet.web import Limits, request_body
 from eventfleet.web.json_structure import count_values
 from tests.unit.http_fixture import PLACE, Web, problem, web
-from tests.unit.test_http_queries import Breaking, Slow
+from tests.unit.slow_queries import Breaking, Slow
 
 REQUESTS = 150
 

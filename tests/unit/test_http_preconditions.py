@@ -11,8 +11,8 @@ import pytest
 from eventfleet.deciders.outcomes import Repeated, VersionConflict
 from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
+from tests.unit.described_http import JSON, document, schema
 from tests.unit.http_fixture import PLACE, Web, problem, web
-from tests.unit.test_http_description import JSON, document, schema
 
 OPEN = {"owner": "ann", "currency": "EUR"}
 DEPOSIT = "a-1/commands/Deposit"

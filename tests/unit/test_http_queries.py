@@ -19,6 +19,7 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.web import Application
 from tests.unit.eventually import until
 from tests.unit.http_fixture import PLACE, START, Web, problem, web
+from tests.unit.slow_queries import Breaking, Slow
 
 PAY, PACK = {"amount": 1999}, {"parcels": 2}
 STATE = {
@@ -120,20 +121,6 @@ async def test_lines_come_where_they_are_preferred(shop: Web, accept: str, lines
     assert found.headers["content-type"] == kind
 
 
-class Breaking(MemoryEvents):
-    """Fails after so many events."""
-
-    good = 0
-
-    async def read(self, *args: Any, **named: Any) -> AsyncIterator[EventRecord]:
-        count = 0
-        async for event in super().read(*args, **named):
-            if count == self.good:
-                raise ServerUnavailable("MongoDB is away")
-            yield event
-            count += 1
-
-
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
 async def test_a_store_that_is_away_is_503(
     shop: Web, monkeypatch: pytest.MonkeyPatch, accept: str
@@ -152,29 +139,6 @@ SCOPE = {
     "query_string": b"",
     "headers": [(b"host", b"localhost"), (b"accept", b"application/x-ndjson")],
 }
-
-
-class Slow(MemoryEvents):
-    """Reads for ever, and notes that a read was ended."""
-
-    began: asyncio.Event
-    ended = 0
-
-    async def heads(self, *args: Any) -> Any:
-        return await self._read()
-
-    async def read(self, *args: Any, **named: Any) -> AsyncIterator[EventRecord]:
-        await self._read()
-        for event in ():
-            yield event
-
-    async def _read(self) -> None:
-        self.began.set()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            self.ended += 1
-            raise
 
 
 @pytest.mark.parametrize("accept", [b"application/json", b"application/x-ndjson"])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventfleet.log_files import Columns
-from tests.unit.test_csv_rows import read, refusal, write
+from tests.unit.row_files import read, refusal, write
 
 GOOD: dict[str, Any] = {
     "case:concept:name": "c-1",

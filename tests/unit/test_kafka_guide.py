@@ -12,7 +12,7 @@ from eventfleet.roles.notices import PREFIX
 from eventfleet.topics.codec import MAX_DEPTH, decode_command
 from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, CommandRecord
 from eventfleet.topics.reply import INVALID
-from tests.unit.test_command import TOPIC, MarkerRoleFixture
+from tests.unit.command_roles import TOPIC, MarkerRoleFixture
 
 GUIDE = (Path(__file__).parents[2] / "docs/guides/send-commands-by-kafka.md").read_text()
 OF_EVENTS = {"version", "position", "prev", "fingerprint", "discarded"}

@@ -16,7 +16,7 @@ from eventfleet.log_files.records import to_commands, to_events
 from eventfleet.log_files.rows import LogRow, Origin
 from eventfleet.topics.codec import decode, decode_command
 from eventfleet.topics.event import EventRecord
-from tests.unit.test_csv_rows import write
+from tests.unit.row_files import write
 
 DATA = Path(__file__).parent / "data"
 LINE = Origin("a.jsonl", "line")

@@ -7,7 +7,7 @@ import pytest
 from msgspec.inspect import StructType
 from msgspec.inspect import type_info as inspected
 
-from eventfleet import Command, Event, EventRecord, InvalidRecord, SinceSnapshot, replay
+from eventfleet import Command, Event, InvalidRecord, SinceSnapshot, replay
 from eventfleet.domains.orders import (
     Cancel,
     Cancelled,
@@ -29,6 +29,7 @@ from eventfleet.domains.orders import (
 )
 from eventfleet.testing import given
 from tests.order_oracle import TABLE
+from tests.unit.event_records import record
 
 PLACED = Placed(customer="ann", total=1999, currency="EUR")
 PAID = Paid(amount=1999)
@@ -80,18 +81,6 @@ def type_info(kind: type[Event | Command]) -> StructType:
     found = inspected(kind)
     assert isinstance(found, StructType)
     return found
-
-
-def record(kind: str, data: dict[str, Any], schema_version: int = 1) -> EventRecord:
-    return EventRecord(
-        id="id-1",
-        type=kind,
-        domain="orders",
-        aggregate_id="order-1",
-        time=datetime(2024, 1, 1, tzinfo=UTC),
-        data=data,
-        schema_version=schema_version,
-    )
 
 
 @pytest.mark.parametrize(("events", "then"), LIVES)

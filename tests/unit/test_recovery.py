@@ -35,7 +35,7 @@ from tests.simulation.recording_domain import (
     sync_tally,
     tally,
 )
-from tests.unit.test_repair import PREFIX, Fleet, filled
+from tests.unit.repaired_fleet import PREFIX, Fleet, filled
 
 
 class LosingFleet(Fleet):

@@ -25,6 +25,7 @@ from eventfleet.domains.orders import Cancel, Pay, Placed, Ship, orders
 from eventfleet.domains.orders import Paid as OrderPaid
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.testing import StoredEvent, given
+from tests.unit.kit_failures import failure
 from tests.unit.marker_fixture import MarkerFixture
 
 Cents = Annotated[int, Meta(ge=1)]
@@ -105,12 +106,6 @@ def declare(**changes: Any) -> Domain[Purse]:
 
 
 purse = declare()
-
-
-def failure(work: Callable[[], object]) -> list[str]:
-    with pytest.raises(AssertionError) as caught:
-        work()
-    return str(caught.value).splitlines()
 
 
 # What holds

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from eventfleet import EventRecord, Row, Totals, View
 from eventfleet.errors import UnknownView
 from eventfleet.testing import StoredEvent, given, totals
-from tests.unit.test_testing import failure
+from tests.unit.kit_failures import failure
 from tests.unit.view_fixture import (
     ACCOUNTS,
     NOTES,

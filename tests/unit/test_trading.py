@@ -29,7 +29,7 @@ from eventfleet.domains.trading import (
 )
 from eventfleet.domains.trading_report import Dealings, IncompleteTrail, audit_trail, report
 from eventfleet.testing import given
-from tests.unit.test_orders import record
+from tests.unit.event_records import record
 
 CASH = CashDeposited(amount=1000)
 TEN = Bought(symbol="ACME", quantity=10, price=30, fee=5)

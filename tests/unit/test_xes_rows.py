@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eventfleet.log_files import LogRow, open_log
-from tests.unit.test_csv_rows import read, refusal, write
+from tests.unit.row_files import read, refusal, write
 
 SAMPLE = Path(__file__).parent / "data" / "permits.xes"
 

@@ -1,0 +1,43 @@
+"""A fleet that parks, and what it shows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import ROOT
+
+ROWS = [
+    *(("a", "1"), ("a", "poison 2"), ("b", "3"), ("a", "4"), ("c", "poison 5"), ("b", "6")),
+    ("c", "7"),
+]
+
+
+@pytest.fixture
+def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
+    fleet = CommandFleet((kafka, mongo_url, redis_url), tmp_path, "tests.acceptance.poisoned")
+    fleet.environment["PYTHONPATH"] = str(ROOT)
+    with fleet:
+        yield fleet
+
+
+def load(fleet: CommandFleet, *rows: tuple[str, str]) -> None:
+    lines = [f"{key},Noted,2025-01-02T03:04:05Z,{text}" for key, text in rows]
+    header = "case:concept:name,concept:name,time:timestamp,text"
+    fleet.load("\n".join([header, *lines, ""]))
+
+
+def relayed(fleet: CommandFleet, aggregate_id: str) -> list[str]:
+    events = fleet.topic_events("out")
+    return [each["data"]["text"] for each in events if each["subject"] == aggregate_id]
+
+
+def state(fleet: CommandFleet, aggregate_id: str) -> Any:
+    return fleet.json("state", "poisoned", aggregate_id)["state"]["texts"]
+
+
+def parked(fleet: CommandFleet) -> list[tuple[str, str, int]]:
+    found = fleet.json("deadletters", "list", "poisoned")["dead_letters"]
+    return [(each["role"], each["aggregate_id"], each["first"]) for each in found]
