@@ -107,7 +107,7 @@ class OpenFeed:
     """
 
     def __init__(self, aggregate_id: str, queries: Querier[Any]) -> None:
-        self._aggregate_id, self._queries = aggregate_id, queries
+        self.aggregate_id, self._queries = aggregate_id, queries
         self.listeners: set[FeedListener] = set()
         self._opening: asyncio.Task[None] | None = None
         self._sequence: EventSequence | None = None
@@ -126,7 +126,7 @@ class OpenFeed:
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        self._sequence = EventSequence(await self._queries.version(self._aggregate_id))
+        self._sequence = EventSequence(await self._queries.version(self.aggregate_id))
         early, self._early = self._early, []
         for event in early:
             self.receive(event)
@@ -176,7 +176,7 @@ class OpenFeed:
 
     async def _read_page(self) -> int:
         """Take the next stored events; return the latest stored version."""
-        found = await self._queries.missing(self._aggregate_id, self.version, PAGE_EVENTS)
+        found = await self._queries.missing(self.aggregate_id, self.version, PAGE_EVENTS)
         for event in found.events:
             self.receive(event)
         return found.latest
@@ -235,21 +235,26 @@ class FeedHub:
         listener = FeedListener()
         feed.listeners.add(listener)
         try:
-            async with asyncio.timeout(OPEN_SECONDS):
-                await self._following.wait()
-                await feed.open()
-                await feed.catch_up(after)
+            await self._open(feed, after)
             feed.listeners.discard(listener)
             listener = FeedListener(feed.version)
             feed.listeners.add(listener)
             yield listener
-        except TimeoutError:
-            raise ServerUnavailable(f"{aggregate_id!r} could not be opened in time") from None
         finally:
             feed.listeners.discard(listener)
             if not feed.listeners:
                 del self._feeds[aggregate_id]
                 await feed.close()
+
+    async def _open(self, feed: OpenFeed, after: int) -> None:
+        try:
+            async with asyncio.timeout(OPEN_SECONDS):
+                await self._following.wait()
+                await feed.open()
+                await feed.catch_up(after)
+        except TimeoutError:
+            where = repr(feed.aggregate_id)
+            raise ServerUnavailable(f"{where} could not be opened in time") from None
 
     async def _follow(self) -> None:
         try:

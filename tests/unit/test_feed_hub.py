@@ -150,6 +150,22 @@ async def test_a_room_that_can_not_be_read_is_opened_once_it_can(rooms: Rooms) -
         assert await heard(listener, 1) == [1]
 
 
+async def test_a_room_that_is_not_opened_in_time_is_not_the_clients_fault(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feed_hub, "OPEN_SECONDS", 0.01)
+    rooms.hub._following.clear()
+    with pytest.raises(ServerUnavailable, match="could not be opened in time"):
+        async with rooms.hub.listen("r"):
+            pass
+
+
+async def test_a_client_that_takes_no_frames_is_not_said_to_be_unopened(rooms: Rooms) -> None:
+    with pytest.raises(TimeoutError):
+        async with rooms.hub.listen("r"):
+            raise TimeoutError
+
+
 async def test_what_is_no_event_is_passed_over(rooms: Rooms) -> None:
     async with rooms.hub.listen("r") as listener:
         for value in (b"{}", b"nothing", None):
@@ -258,11 +274,11 @@ async def test_what_was_missed_is_read_page_by_page(
 ) -> None:
     monkeypatch.setattr(feed_hub, "PAGE_EVENTS", 2)
     async with rooms.hub.listen("r") as lagging:
-        await rooms.store(*range(1, 8))
-        async with rooms.hub.listen("r", after=5) as back:
-            assert back.version == 6
+        await rooms.store(*range(1, 10))
+        async with rooms.hub.listen("r", after=3) as back:
+            assert back.version == 4
         rooms.hub._feeds["r"].fill()
-        assert await heard(lagging, 7) == list(range(1, 8))
+        assert await heard(lagging, 9) == list(range(1, 10))
 
 
 async def test_a_version_that_no_store_has_is_not_waited_for(rooms: Rooms) -> None:
