@@ -24,6 +24,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.contracts.documents import StoredDocument
+from eventfleet.stores.contracts.outbox import BusPlace
 from eventfleet.stores.contracts.views import Comparison, RowFilter, RowQuery, StoredRow
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.mongo import (
@@ -40,7 +41,7 @@ from eventfleet.stores.mongo.documents import (
     placed_document,
     unplaced_document,
 )
-from eventfleet.stores.mongo.outbox import pending_fields
+from eventfleet.stores.mongo.outbox import PARKED_ONES, pending_fields
 from eventfleet.topics.parked import Discard, ParkedAggregate
 from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, key
 
@@ -116,6 +117,10 @@ def document(number: int) -> dict[str, Any]:
     """The document of a number's event; of the first hundred each kind that there is."""
     first = event(name(number), 1)
     placed = event(name(number), 1, at(number // 4, number % 4))
+    if 5 < number < 8:
+        return unplaced_document(first, 1) | PARKED_ONES
+    if number == 8:
+        return unplaced_document(first, 1) | {"published_in": "i", "published_at": 1}
     if number < 10:
         return unplaced_document(first, 1) | pending_fields(first, to_publish=bool(number % 2))
     if number < 20:
@@ -201,6 +206,15 @@ CALLS: dict[str, Call] = {
         ]
     ),
     "pending": lambda s: s.documents.outbox.pending(10, to_publish=True),
+    "park publications": lambda s: s.documents.outbox.park([key(name(1), 1)]),
+    "park pending publications": lambda s: s.documents.outbox.park_pending(name(2)),
+    "parked publications": lambda s: s.documents.outbox.parked(name(6), 10),
+    "aggregates of parked publications": lambda s: s.documents.outbox.parked_aggregates(),
+    "parked among": lambda s: s.documents.outbox.parked_aggregates([name(1), name(30)]),
+    "settle a parked one": lambda s: s.documents.outbox.settle_parked(key(name(1), 1)),
+    "settle at a place": lambda s: s.documents.outbox.settle([key(name(3), 1)], BusPlace("i", 3)),
+    "confirm": lambda s: s.documents.outbox.confirm(BusPlace("i", 2)),
+    "publish again": lambda s: s.documents.outbox.publish_again("i"),
     "settle": lambda s: s.documents.outbox.settle([key(name(1), 1)]),
     "snapshots latest": lambda s: s.snapshots.latest([AGGREGATE], SHAPE),
     "snapshots at": lambda s: s.snapshots.at(AGGREGATE, 5, SHAPE),

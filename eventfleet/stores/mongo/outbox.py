@@ -19,6 +19,10 @@ PARKED_FIELDS = ("unpublished",)
 PUBLISHED_FIELDS = ("published_in", "published_at")
 PENDING_ONES: Document = {"pending": {"$gte": 0}}
 PARKED_ONES: Document = {"unpublished": 1}
+PUBLISH_AGAIN = {
+    "$set": {"pending": 0, "to_publish": True},
+    "$unset": dict.fromkeys(PUBLISHED_FIELDS, ""),
+}
 PARK = {"$unset": dict.fromkeys(PENDING_FIELDS, ""), "$set": PARKED_ONES}
 
 
@@ -89,23 +93,16 @@ class MongoOutbox:
         await self._change([key], PARKED_ONES, _settled(PARKED_FIELDS, place))
 
     async def confirm(self, place: BusPlace) -> None:
-        up_to = {"published_in": place.incarnation, "published_at": {"$lte": place.offset}}
+        offsets = {"$gte": 0, "$lte": place.offset}
+        up_to = {"published_in": place.incarnation, "published_at": offsets}
         with operation("write", self._events):
             await self._events.update_many(up_to, {"$unset": dict.fromkeys(PUBLISHED_FIELDS, "")})
 
     async def publish_again(self, incarnation: str) -> bool:
-        found = False
-        again = {
-            "$set": {"pending": 0, "to_publish": True},
-            "$unset": dict.fromkeys(PUBLISHED_FIELDS, ""),
-        }
-        for others in ({"$lt": incarnation}, {"$gt": incarnation}):
-            with operation("write", self._events):
-                done = await self._events.update_many(
-                    {"published_in": others, "published_at": {"$gte": 0}}, again
-                )
-                found = found or done.matched_count > 0
-        return found
+        others = {"published_in": {"$ne": incarnation}, "published_at": {"$gte": 0}}
+        with operation("write", self._events):
+            done = await self._events.update_many(others, PUBLISH_AGAIN)
+        return done.matched_count > 0
 
     async def bus_note(self, name: str) -> BusNote | None:
         with operation("registry", self._leases):
