@@ -14,8 +14,9 @@ from eventfleet.topics.event import EventKey
 T = TypeVar("T")
 
 MAX_SEEN_DOCUMENTS = 10_000
-READ_NOW = 0.0
-"""The expiry of a document that comes from the store, not from the cache."""
+READ_NOW, ASSUMED = 0.0, -1.0
+"""The expiries of a document that comes from the store, not from the cache; and of one that is
+taken for absent without a look at its events."""
 
 
 class DocumentReader(Generic[T]):
@@ -40,28 +41,34 @@ class DocumentReader(Generic[T]):
         """Return a document from the cache, which may be stale, or else from the store."""
         return self._cache.get(str(id)) or await self.load(id)
 
-    async def load(self, id: Any) -> CachedDocument:
+    async def assume(self, id: Any) -> CachedDocument:
+        """Return a document as `current` does, for what an insertion or `is_latest` confirms: one
+        that is not stored is taken for absent."""
+        return self._cache.get(str(id)) or await self.load(id, may_be_absent=True)
+
+    async def load(self, id: Any, *, may_be_absent: bool = False) -> CachedDocument:
         """Read a document and what its events say beyond it, and have it written if it lags."""
         text, stored_id = str(id), self._codec.stored_id(id)
         moment = self._cache.moment
-        tail = await self._store.load(stored_id, text)
+        tail = await self._store.load(stored_id, text, may_be_absent=may_be_absent)
         document = self._folder.fold(tail.document or absent(stored_id), tail.events)
         if tail.events:
             await self.project(document)
         if document.version:
             self._cache.put(text, document, tail.is_adopted, moment)
-        return CachedDocument(document, tail.is_adopted, READ_NOW)
+        is_assumed = may_be_absent and tail.document is None
+        return CachedDocument(document, tail.is_adopted, ASSUMED if is_assumed else READ_NOW)
 
     async def is_latest(self, present: CachedDocument) -> bool:
         """Return whether a document is the latest; a cached one is compared with the store."""
         if present.expires == READ_NOW:
             return True
         text = str(present.document.id)
-        head = await self._store.head(text)
-        if head == (0 if present.is_adopted else present.document.version):
+        newer = await self._store.head(text, present.document.version)
+        if not newer:
             return True
         self._cache.drop(text)
-        self._cache.note_version(text, head)
+        self._cache.note_version(text, newer)
         return False
 
     async def project(self, document: StoredDocument, key: EventKey | None = None) -> None:

@@ -76,7 +76,7 @@ class DocumentWriter(Generic[T]):
         """
         change = None
         for attempt in range(1, CONFLICT.attempts + 1):
-            present = await (self._reader.current(id) if attempt == 1 else self._reader.load(id))
+            present = await (self._reader.assume(id) if attempt == 1 else self._reader.load(id))
             try:
                 change = self._prepare(present, await decide(present), client_id)
                 if change and change.event_bytes > MAX_EVENT_BYTES:

@@ -13,6 +13,8 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.retry import RESUMED_READ
 
 MAX_KNOWN_VERSIONS = 10_000
+WORK_SECONDS, REST_SECONDS = 0.005, 0.02
+"""Between rests the feed is read for so long: events that come one by one come together."""
 
 
 class FeedReader:
@@ -104,9 +106,13 @@ class FeedReader:
             async with self._store.feed(None) as items:
                 self._cache.clear()
                 self._open.set()
+                rested, now = 0.0, asyncio.get_running_loop().time
                 async for item in items:
                     self.note(item.event.aggregate_id, item.event.version)
                     self._task.report_well()
+                    if now() > rested + WORK_SECONDS:
+                        await asyncio.sleep(REST_SECONDS)
+                        rested = now()
         finally:
             self._open.clear()
             self._cache.clear()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 from eventfleet.documents.errors import InvalidDocument
@@ -14,6 +15,8 @@ from eventfleet.topics.event import EventKey
 MAX_WAITING = 2_000
 """Documents that wait; a writer of more waits too."""
 MAX_BATCH_DOCUMENTS = 200
+COLLECT_SECONDS = 0.1
+"""How long changes are collected before they are written, unless somebody waits for them."""
 WAIT_SECONDS = 10.0
 MAX_REFUSED = 1_000
 """Refused documents whose reasons are kept for a publisher."""
@@ -31,10 +34,11 @@ class Projector:
     ) -> None:
         self._name, self._store, self._settles, self._logger = name, store, settles, logger
         self._waiting: dict[Any, StoredDocument] = {}
-        self._written: list[EventKey] = []
+        self._unsettled: dict[str, list[tuple[int, EventKey]]] = {}
         self._refused: LruCache[InvalidDocument] = LruCache(MAX_REFUSED)
         self._changed = asyncio.Condition()
-        self._batches_in_hand = 0
+        self._batches_in_hand = self._flushes = 0
+        self._wanted = asyncio.Event()
         self._task = BackgroundTask(f"projector of {name}", self._work)
 
     def start(self) -> None:
@@ -62,18 +66,24 @@ class Projector:
             if present is None or present.version < document.version:
                 self._waiting[document.id] = document
             if key is not None and self._settles:
-                self._written.append(key)
+                self._unsettled.setdefault(key.aggregate_id, []).append((document.version, key))
             self._changed.notify_all()
             return True
 
     async def flush(self) -> None:
         """Wait until everything that was put is written. ServerUnavailable: that takes too long."""
+        self._flushes += 1
+        self._wanted.set()
         try:
             async with asyncio.timeout(WAIT_SECONDS), self._changed:
                 await self._changed.wait_for(self._is_idle)
         except TimeoutError:
             waiting = len(self._waiting)
             raise ServerUnavailable(f"{waiting} documents wait to be written") from None
+        finally:
+            self._flushes -= 1
+            if not self._flushes:
+                self._wanted.clear()
 
     def _is_idle(self) -> bool:
         return not self._waiting and not self._batches_in_hand
@@ -90,22 +100,34 @@ class Projector:
         while True:
             async with self._changed:
                 await self._changed.wait_for(lambda: bool(self._waiting))
-                batch = [*self._waiting.values()][:MAX_BATCH_DOCUMENTS]
-                for document in batch:
-                    del self._waiting[document.id]
-                self._batches_in_hand += 1
-            try:
-                await self._write(batch)
-            except BaseException:
-                for document in batch:
-                    self._waiting.setdefault(document.id, document)
-                raise
-            finally:
-                self._batches_in_hand -= 1
-                async with self._changed:
-                    self._changed.notify_all()
-            await self._settle()
+            if len(self._waiting) < MAX_BATCH_DOCUMENTS:
+                await self._collect()
+            batch = await self._write_batch()
+            await self._settle(batch)
             self._task.report_well()
+
+    async def _collect(self) -> None:
+        """Let changes come together: each write is as dear to the server as an edit's own."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COLLECT_SECONDS):
+                await self._wanted.wait()
+
+    async def _write_batch(self) -> list[StoredDocument]:
+        batch = [*self._waiting.values()][:MAX_BATCH_DOCUMENTS]
+        for document in batch:
+            del self._waiting[document.id]
+        self._batches_in_hand += 1
+        try:
+            await self._write(batch)
+        except BaseException:
+            for document in batch:
+                self._waiting.setdefault(document.id, document)
+            raise
+        finally:
+            self._batches_in_hand -= 1
+            async with self._changed:
+                self._changed.notify_all()
+        return batch
 
     async def _write(self, batch: list[StoredDocument]) -> None:
         """Write documents; where the store refuses, one by one, to leave out those that it does."""
@@ -128,16 +150,20 @@ class Projector:
         self._logger.warning("the store refuses %s: %s", where, error)
         self._refused.put(text, InvalidDocument("document", f"the store refuses it: {error}"))
         self._refused.trim()
-        self._written = [key for key in self._written if key.aggregate_id != text]
+        self._unsettled.pop(text, None)
 
     def take_refusal(self, text: str) -> InvalidDocument | None:
         """Return why the store refused a document since it was asked for last; by its id's text."""
         return self._refused.take(text)
 
-    async def _settle(self) -> None:
-        waiting = {str(document.id) for document in self._waiting.values()}
-        settled = [key for key in self._written if key.aggregate_id not in waiting]
+    async def _settle(self, written: list[StoredDocument]) -> None:
+        """Settle the events up to the written versions; should that fail, a publisher does it."""
+        settled: list[EventKey] = []
+        for document in written:
+            text = str(document.id)
+            keys = self._unsettled.pop(text, [])
+            settled += [key for version, key in keys if version <= document.version]
+            if later := [each for each in keys if each[0] > document.version]:
+                self._unsettled[text] = later
         if settled:
             await self._store.outbox.settle(settled)
-            done = set(settled)
-            self._written = [key for key in self._written if key not in done]

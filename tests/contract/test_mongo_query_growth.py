@@ -234,7 +234,6 @@ CALLS: dict[str, Call] = {
     "rows before": lambda s: s.rows.find(RowQuery((), "n", True, (40, name(40))), 20),
     "rows by id behind": lambda s: s.rows.find(RowQuery(after=(None, name(40))), 20),
     "rows purge": lambda s: s.rows.purge(FeedPoint(0, 0, 9, 9), LATER),
-    "read a document": lambda s: s.documents.read(AGGREGATE),
     "load": lambda s: s.documents.load(AGGREGATE, AGGREGATE),
     "load an absent one": lambda s: s.documents.load("none", "none"),
     "head": lambda s: s.documents.head(AGGREGATE),

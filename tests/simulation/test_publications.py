@@ -13,6 +13,8 @@ from tests.simulation.publication_world import PublicationParts, PublicationScen
 
 SEEDS = range(1000)
 LOST, DISORDER, STUCK = "not delivered", "out of order", "stuck"
+UNPUBLISHED = (LOST, DISORDER, STUCK)
+"""What an event that is not published again may be missed by first."""
 
 SCENARIOS = {
     "processes stand still and die": (300, PublicationScenario()),
@@ -89,7 +91,7 @@ RULES = {
     "what was not confirmed is published again": (
         PublicationParts(confirmations=without.NeverPublishesAgain),
         "the bus restarts empty",
-        STUCK,
+        UNPUBLISHED,
     ),
     "so is what is settled late in an earlier incarnation": (
         PublicationParts(confirmations=without.ReclaimsOnce),
@@ -99,7 +101,7 @@ RULES = {
     "an incarnation is noted once all is pending again": (
         PublicationParts(confirmations=without.NotesFirst),
         "the bus restarts empty",
-        STUCK,
+        UNPUBLISHED,
     ),
     "the groups of the incarnation before are waited for": (
         PublicationParts(confirmations=without.WaitsForNobody),
@@ -130,4 +132,4 @@ def test_without_the_rule_a_promise_breaks(rule: str) -> None:
     parts, name, kind = RULES[rule]
     first = next(violations(replace(SCENARIOS[name][1], parts=parts), SEEDS), None)
     assert first is not None, f"nothing broke in {len(SEEDS)} schedules"
-    assert first.kind == kind, first
+    assert first.kind in (kind if isinstance(kind, tuple) else (kind,)), first

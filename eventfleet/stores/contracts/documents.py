@@ -57,14 +57,17 @@ class DocumentStore(Protocol):
         kept out whose event is stored.
         """
 
-    async def read(self, id: Any) -> StoredDocument | None:
-        """Read a document as it is stored; one query."""
+    async def load(
+        self, id: Any, aggregate_id: str, *, may_be_absent: bool = False
+    ) -> DocumentTail:
+        """Read a document, and then its events above its version.
 
-    async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
-        """Read a document, and then its events above its version."""
+        With `may_be_absent` one that is not stored has no events here, though it may have some.
+        """
 
-    async def head(self, aggregate_id: str) -> int:
-        """Return the version of a document's newest event, 0 without one; one indexed read."""
+    async def head(self, aggregate_id: str, after: int = 0) -> int:
+        """Return the version of a document's newest event above a version, 0 without one; one
+        indexed read."""
 
     async def is_run_by_fleet(self) -> bool:
         """Return whether a fleet has taken the events on: its topics limit their size."""

@@ -34,13 +34,14 @@ class MemoryDocuments:
     async def prepare(self) -> None:
         """Prepare nothing."""
 
-    async def read(self, id: Any) -> StoredDocument | None:
+    async def load(
+        self, id: Any, aggregate_id: str, *, may_be_absent: bool = False
+    ) -> DocumentTail:
         await self._yield_point()
         stored = self._documents.get(id)
-        return stored and _copied(stored)
-
-    async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
-        document = await self.read(id)
+        if stored is None and may_be_absent:
+            return DocumentTail(None, [], is_adopted=False)
+        document = stored and _copied(stored)
         version = document.version if document else 0
         events = [event async for event in self.changes(aggregate_id, version)]
         return DocumentTail(document, events, bool(document) and aggregate_id not in self._events)
@@ -63,9 +64,10 @@ class MemoryDocuments:
             if not present or present.version < document.version:
                 self._documents[document.id] = _copied(document)
 
-    async def head(self, aggregate_id: str) -> int:
+    async def head(self, aggregate_id: str, after: int = 0) -> int:
         await self._yield_point()
-        return max(self._events.get(aggregate_id, {}), default=0)
+        newest = max(self._events.get(aggregate_id, {}), default=0)
+        return newest if newest > after else 0
 
     async def is_run_by_fleet(self) -> bool:
         return False

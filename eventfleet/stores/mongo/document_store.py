@@ -63,15 +63,16 @@ class MongoDocuments:
         with operation("prepare", self._documents):
             await refuse_unique_indexes(self._documents)
 
-    async def read(self, id: Any) -> StoredDocument | None:
-        with operation("find", self._documents):
-            found = await self._documents.find_one({"_id": id})
-        return self._to_document(found) if found else None
-
-    async def load(self, id: Any, aggregate_id: str) -> DocumentTail:
+    async def load(
+        self, id: Any, aggregate_id: str, *, may_be_absent: bool = False
+    ) -> DocumentTail:
         # Two plain finds, which every server answers by its indexes. The event of the document's
         # own version tells whether it has events.
-        document = await self.read(id)
+        with operation("find", self._documents):
+            stored = await self._documents.find_one({"_id": id})
+        if stored is None and may_be_absent:
+            return DocumentTail(None, [], is_adopted=False)
+        document = self._to_document(stored) if stored else None
         version = document.version if document else 0
         wanted = {"aggregate_id": aggregate_id, "version": {"$gte": version}}
         with operation("find", self._events):
@@ -80,8 +81,8 @@ class MongoDocuments:
         is_adopted = document is not None and not found and not await self.head(aggregate_id)
         return DocumentTail(document, tail, is_adopted)
 
-    async def head(self, aggregate_id: str) -> int:
-        wanted = {"aggregate_id": aggregate_id}
+    async def head(self, aggregate_id: str, after: int = 0) -> int:
+        wanted = {"aggregate_id": aggregate_id, "version": {"$gt": after}}
         with operation("find", self._events):
             found = await self._events.find_one(wanted, {"version": 1}, sort=BY_VERSION_DOWN)
         return found["version"] if found else 0
