@@ -70,9 +70,8 @@ def _compare(servers: ServerAddresses, folder: Path, load: ChatLoad) -> bool:
     console = Console(highlight=False)
     before = _bare(servers, load)
     addresses = servers.kafka, servers.mongo_url, servers.redis_url
-    with CommandFleet(
-        addresses, folder, "examples.chat", PARTITIONS="1", CHUNK_WAIT="0.5"
-    ) as fleet:
+    settings = {"HTTP_OPERATIONS": "examples.chat.rooms", "PARTITIONS": "1", "CHUNK_WAIT": "0.5"}
+    with CommandFleet(addresses, folder, "examples.chat", **settings) as fleet:
         fleet.start("append")
         run_of_ours = OurRun(fleet, load)
         try:

@@ -237,30 +237,29 @@ class ChannelCommandSubscriber:
             await self._free.acquire()
             task = asyncio.create_task(self._answer_all(published, pause))
             self._deciding.add(task)
-            task.add_done_callback(self._end)
-
-    def _end(self, task: asyncio.Task[None]) -> None:
-        self._deciding.discard(task)
-        self._free.release()
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("a command of a socket has no outcome", exc_info=error)
+            task.add_done_callback(self._deciding.discard)
 
     async def _answer_all(self, published: Sequence[PublishedCommand], pause: float) -> None:
         """Answer nothing where the server is away: the sender learns that nothing is known."""
-        if pause:
-            await asyncio.sleep(pause)
-        asked_at, answers = asyncio.get_running_loop().time(), []
-        with suppress(ServerUnavailable):
-            claimed = await self._channels.claim([self._claim(each) for each in published])
+        prefix, answers = self._names.claims, []
+        try:
+            if pause:
+                await asyncio.sleep(pause)
+            asked_at = asyncio.get_running_loop().time()
+            claimed = await self._channels.claim(
+                [Claim(prefix + each.number, each.incarnation, each.deadline) for each in published]
+            )
             for each, seconds_left in zip(published, claimed, strict=True):
                 self.left_aggregates.note_claim(each.command.aggregate_id, is_mine=seconds_left > 0)
                 if seconds_left > 0:
                     answers.append(self._answer(each, asked_at + seconds_left))
             await asyncio.gather(*answers)
-
-    def _claim(self, published: PublishedCommand) -> Claim:
-        name = f"{self._names.claims}{published.number}"
-        return Claim(name, published.incarnation, published.deadline)
+        except ServerUnavailable:
+            pass
+        except Exception:
+            logger.exception("a command of a socket has no outcome")
+        finally:
+            self._free.release()
 
     async def _answer(self, published: PublishedCommand, deadline: float) -> None:
         told = await self._decide(published.command, deadline)

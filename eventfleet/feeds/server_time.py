@@ -41,12 +41,9 @@ class ServerTime:
         ServerUnavailable.
         """
         async with self._looking:
-            look = self._look
-            if look is None or _now() - look.answered_at > LOOK_SECONDS:
-                look = self._look = ClockReading(await self._channels.incarnation(), _now())
+            look, loop = self._look, asyncio.get_running_loop()
+            if look is None or loop.time() - look.answered_at > LOOK_SECONDS:
+                incarnation = await self._channels.incarnation()
+                look = self._look = ClockReading(incarnation, loop.time())
         passed = moment - look.answered_at
         return ServerMoment(look.incarnation.id, look.incarnation.now + passed)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

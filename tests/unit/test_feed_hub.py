@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventfleet.domains.orders import orders
-from eventfleet.feeds import feed_hub
+from eventfleet.feeds import event_broadcast, feed_hub
 from eventfleet.feeds.channel_names import ChannelNames
 from eventfleet.feeds.event_broadcast import EventBroadcast
 from eventfleet.feeds.feed_hub import EventSequence, FeedHub, FeedListener, TooSlow, to_feed_event
@@ -186,6 +186,27 @@ async def test_an_event_that_is_broadcast_comes_before_the_log_has_it_and_once(
         assert await heard(ear, 1) == [1]
         await rooms.produce(1, 2)
         assert await heard(ear, 1) == [2]
+
+
+async def test_events_beyond_the_limit_of_the_broadcast_come_by_the_log(
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_broadcast, "MAX_BEING_PUBLISHED", 2)
+    async with (
+        EventBroadcast(rooms.channels, "chat").running() as broadcast,
+        rooms.hub.listen("r") as ear,
+    ):
+        broadcast.announce([event(version) for version in range(1, 6)])
+        assert len(broadcast._being_published) == 2
+        await rooms.produce(1, 2, 3, 4, 5)
+        assert await heard(ear, 5) == [1, 2, 3, 4, 5]
+
+
+def test_no_channel_of_a_domain_is_one_of_another() -> None:
+    for one, other in (("chat", "orders"), ("chat", "chat-2"), ("a", "b")):
+        names = [*ChannelNames.of(one), *ChannelNames.of(other)]
+        assert len(set(names)) == len(names) == 8
+        assert all(name.startswith(f"eventfleet.feeds.{one}.") for name in names[:4])
 
 
 async def test_a_broadcast_that_is_no_event_changes_nothing(rooms: Rooms) -> None:

@@ -31,6 +31,7 @@ from eventfleet.feeds.channel_commands import (
 from eventfleet.feeds.channel_names import ChannelNames
 from eventfleet.feeds.feed_hub import FeedHub
 from eventfleet.feeds.feed_session import FollowedDomain
+from eventfleet.feeds.server_time import ServerTime
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -467,6 +468,19 @@ async def test_without_redis_nothing_is_known_until_it_is_back(
             while (told := await service.sender.send(command)).outcome == "unavailable":
                 pass
         assert told.outcome == "accepted"
+
+
+async def test_the_servers_clock_is_looked_at_again_after_a_while(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [100.0]
+    time = ServerTime(MemoryChannels(now=lambda: clock[0]))
+    now = asyncio.get_running_loop().time()
+    assert (await time.at(now)).time == pytest.approx(100, abs=1)
+    clock[0] = 500.0
+    assert (await time.at(now)).time == pytest.approx(100, abs=1)
+    monkeypatch.setattr("eventfleet.feeds.server_time.LOOK_SECONDS", 0.0)
+    assert (await time.at(now)).time == pytest.approx(500, abs=1)
 
 
 def test_an_event_that_the_stream_does_not_have_yet_is_not_told_as_accepted() -> None:
