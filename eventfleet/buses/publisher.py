@@ -75,12 +75,6 @@ class Publisher:
         self._task = BackgroundTask(f"publisher of {name}", self._work)
 
     def start(self) -> None:
-        if self._bus is not None and not isinstance(self._bus, ConfirmingBus):
-            self._logger.warning(
-                "%s: %s can't tell what its groups have handled, and may lose events where it ends",
-                self._name,
-                type(self._bus).__name__,
-            )
         self._stopping = False
         self._task.start()
 

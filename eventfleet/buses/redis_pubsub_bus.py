@@ -48,6 +48,7 @@ class RedisPubSubBus(Startable):
 
     async def start(self) -> None:
         """Connect and subscribe. The error names the server's reason."""
+        logger.warning("channel %s keeps nothing: it may lose events", self._channel)
         with self._translating("starting"):
             await self._subscribe()
         await self._local.start()
