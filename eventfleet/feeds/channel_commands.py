@@ -63,8 +63,10 @@ class ChannelCommand(msgspec.Struct, frozen=True):
     data: dict[str, Any]
 
 
-class ChannelOutcome(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The outcome of a command: a name as in replies, or "invalid" with the `field`.
+class ChannelOutcome(
+    msgspec.Struct, frozen=True, tag_field="kind", tag="outcome", omit_defaults=True
+):
+    """The outcome of a command, and its frame: a name as in replies, or "invalid" with the `field`.
 
     `version` is that of its event; of "unavailable" nothing is known, and who sends the command
     again, with the same id, learns it.

@@ -36,18 +36,6 @@ class FollowedDomain(NamedTuple):
     sender: ChannelCommandSender
 
 
-class OutcomeFrame(
-    msgspec.Struct, frozen=True, tag_field="kind", tag="outcome", omit_defaults=True
-):
-    """The outcome of a client's command; see ChannelOutcome."""
-
-    id: str
-    outcome: str
-    version: int = 0
-    reason: str = ""
-    field: str = ""
-
-
 class InvalidFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="invalid"):
     """A frame of the client is no command; `field` names the part and `reason` what is wrong."""
 
@@ -124,7 +112,7 @@ class FeedSession:
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 await self._send(_encode(InvalidFrame("frame", f"is not JSON: {error}")))
             else:
-                await self._send(_encode(_to_frame(await self._decide(command, may_write))))
+                await self._send(_encode(await self._decide(command, may_write)))
 
     async def _decide(self, frame: CommandFrame, may_write: bool) -> ChannelOutcome:
         domain = self._followed.domain
@@ -140,7 +128,3 @@ class FeedSession:
             frame.id, frame.command, self._aggregate_id, self._actor, frame.data
         )
         return await self._followed.sender.send(command)
-
-
-def _to_frame(outcome: ChannelOutcome) -> OutcomeFrame:
-    return OutcomeFrame(**msgspec.structs.asdict(outcome))
