@@ -19,7 +19,7 @@ from eventfleet.check.view_check import ViewCheck
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
 from eventfleet.model.typed_decoder import make_typed_decoder
-from eventfleet.roles.project import PROJECTED_FIELDS
+from eventfleet.roles.projected_reader import PROJECTED_FIELDS
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.topics.codec import encode
 from eventfleet.topics.errors import InvalidRecord

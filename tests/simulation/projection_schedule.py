@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 from eventfleet.model.views import View
-from eventfleet.roles import project, view_projector
+from eventfleet.roles import event_applier, kept_builds, projected_reader, view_projector
 from eventfleet.runtime.view_builds import begin_build
 from eventfleet.stores.contracts.dead_letters import Discard, ParkedQuery
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild
@@ -48,15 +48,12 @@ class ProjectionSchedule:
 
     def run(self) -> None:
         """Violation when a promise is broken; it tells the steps."""
-        parts = {
-            "ViewProjector": self.scenario.parts.projector,
-            "make_typed_decoder": decoder_of,
-            "CATCH_UP_PAGE_EVENTS": 2,
-            "CATCH_UP_PAGES": 2,
-        }
+        pages = {"CATCH_UP_PAGE_EVENTS": 2, "CATCH_UP_PAGES": 2}
         first_times = self.scenario.parts.first_times
         with (
-            patch.multiple(project, **parts),
+            patch.object(kept_builds, "ViewProjector", self.scenario.parts.projector),
+            patch.object(projected_reader, "make_typed_decoder", decoder_of),
+            patch.multiple(event_applier, **pages),
             patch.object(view_projector, "first_times", first_times),
         ):
             try:

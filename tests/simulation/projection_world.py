@@ -11,7 +11,8 @@ from eventfleet.model.typed_decoder import DecodeEvent, make_typed_decoder
 from eventfleet.model.views import View
 from eventfleet.roles.build_parking import BuildParking, build_name
 from eventfleet.roles.notices import NULL_NOTIFIER
-from eventfleet.roles.project import PROJECTED_FIELDS, ProjectRole
+from eventfleet.roles.project import ProjectRole
+from eventfleet.roles.projected_reader import PROJECTED_FIELDS
 from eventfleet.roles.view_projector import ViewProjector, first_times
 from eventfleet.stores.contracts import DomainStores, Stage
 from eventfleet.stores.contracts.dead_letters import ParkedEntries

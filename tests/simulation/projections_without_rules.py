@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from eventfleet.model.views import ProjectedEvent
+from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.build_redrive import BuildRedrive
+from eventfleet.roles.event_applier import EventApplier
+from eventfleet.roles.kept_builds import KeptBuilds
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
+from eventfleet.roles.view_redrive import ViewRedrive
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
@@ -194,55 +197,65 @@ class Committed:
         """It is done."""
 
 
-class LeavesBuildsReady(ProjectRole):
+class WithPart(ProjectRole):
+    """The role, of which one part is of another class."""
+
+    part: type[Any]
+
+    def __init__(self, *about: Any, **named: Any) -> None:
+        super().__init__(*about, **named)
+        [replaced] = [each for each in vars(self).values() if type(each) is self.part.__base__]
+        replaced.__class__ = self.part
+
+
+class ReadyBuilds(KeptBuilds):
+    def _is_taken_over(self, known: BuildProgress, *, is_kept: bool) -> bool:
+        return not known.ready
+
+
+class LeavesBuildsReady(WithPart):
     """Without: an owner that does not keep a build says so before its first chunk."""
 
-    async def _take_over_builds(self) -> None:
-        for name, builds in (await self._views.builds()).items():
-            for build in filter(None, builds):
-                known = build.progress(self._partition)
-                if not known.ready:
-                    await self._count_takeover(name, build.number, known)
+    part = ReadyBuilds
 
 
-class CountsNoTakeover(ProjectRole):
+class UncountedBuilds(KeptBuilds):
+    def _is_taken_over(self, known: BuildProgress, *, is_kept: bool) -> bool:
+        return not is_kept
+
+
+class CountsNoTakeover(WithPart):
     """Without: an owner counts that it takes over the builds that are not ready."""
 
-    async def _take_over_builds(self) -> None:
-        shapes = {view.name: view.shape for view in self._domain.views}
-        for name, builds in (await self._views.builds()).items():
-            for build in filter(None, builds):
-                known = build.progress(self._partition)
-                if build.shape != shapes.get(name):
-                    await self._count_takeover(name, build.number, known)
+    part = UncountedBuilds
 
 
-class KeepsProjectors(ProjectRole):
+class CarriedBuilds(KeptBuilds):
+    def clear(self) -> None:
+        self._noted.clear()
+
+    def keep(self, view: View[Any], build: ViewBuild) -> ViewProjector:
+        key = view.name, build.number
+        self._noted[key] = build.progress(self._partition)
+        return self.projectors.get(key) or super().keep(view, build)
+
+
+class KeepsProjectors(WithPart):
     """Without: who takes a partition over begins with nothing in memory."""
 
-    async def open(self) -> int:
-        self._noted.clear()
-        self._next_offset = await self._start.take_over(self._writer)
-        await self._parking.open()
-        await self._take_over_builds()
-        await self._look_at_builds()
-        return self._next_offset
-
-    def _kept(self, key: tuple[str, int], build: ViewBuild) -> ViewProjector | None:
-        self._noted[key] = build.progress(self._partition)
-        return self._projectors.get(key)
+    part = CarriedBuilds
 
 
 class AppliesLiveFirst(ProjectRole):
     """Without: a build that follows gets a chunk before the live one."""
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
-        in_order = self._projectors
-        self._projectors = dict(reversed(in_order.items()))
+        in_order = self._kept.projectors
+        self._kept.projectors = dict(reversed(in_order.items()))
         try:
             return await super().process(records, next_offset)
         finally:
-            self._projectors = in_order
+            self._kept.projectors = in_order
 
 
 # Parking
@@ -264,50 +277,69 @@ class ParksAfterItsOffset(ProjectRole):
         await super()._commit([], next_offset)
 
 
-class LetsLaterEventsPass(ProjectRole):
-    """Without: later events of a parked aggregate are parked behind it."""
-
+class PassesNothingOver(EventApplier):
     _lets_pass = True
 
     def _passes_over(self, build: str, event: ProjectedEvent, report: ChunkReport) -> bool:
         return not self._lets_pass and super()._passes_over(build, event, report)
 
 
-class CatchesUpWithAll(LetsLaterEventsPass):
-    """The same, of builds that are brought up to date."""
+class LetsLaterEventsPass(WithPart):
+    """Without: later events of a parked aggregate are parked behind it."""
 
+    part = PassesNothingOver
+
+
+class PassesNothingOverBehind(EventApplier):
     _lets_pass = False
 
-    async def _catch_up(self, *about: Any) -> None:
+    async def catch_up(self, *about: Any) -> None:
         self._lets_pass = True
         try:
-            await super()._catch_up(*about)
+            await super().catch_up(*about)
         finally:
             self._lets_pass = False
 
+    def _passes_over(self, build: str, event: ProjectedEvent, report: ChunkReport) -> bool:
+        return not self._lets_pass and super()._passes_over(build, event, report)
 
-class KeepsBuildsWithTotals(ProjectRole):
-    """Without: after a redrive builds that have totals are built anew."""
 
+class CatchesUpWithAll(WithPart):
+    """The same, of builds that are brought up to date."""
+
+    part = PassesNothingOverBehind
+
+
+class TotalsInPlace(ViewRedrive):
     async def _note_stale(self, redrive: BuildRedrive) -> None:
         if redrive.discards:
             await super()._note_stale(redrive)
 
 
-class EndsEntriesFirst(ProjectRole):
-    """Without: a redrive has the rows stored before it ends the entry."""
+class KeepsBuildsWithTotals(WithPart):
+    """Without: after a redrive builds that have totals are built anew."""
 
-    async def _redrive(self, *about: Any) -> None:
-        kept = self._projectors
+    part = TotalsInPlace
+
+
+class RowsLast(ViewRedrive):
+    async def redrive(self, *about: Any) -> None:
+        kept = self._kept.projectors
         waiting = {key: WaitingRows(projector) for key, projector in kept.items()}
-        self._projectors = waiting  # type: ignore[assignment]
+        self._kept.projectors = waiting  # type: ignore[assignment]
         try:
-            await super()._redrive(*about)
+            await super().redrive(*about)
         finally:
-            if self._projectors is waiting:  # type: ignore[comparison-overlap]
-                self._projectors = kept
+            if self._kept.projectors is waiting:  # type: ignore[comparison-overlap]
+                self._kept.projectors = kept
         for each in waiting.values():
             await each.store()
+
+
+class EndsEntriesFirst(WithPart):
+    """Without: a redrive has the rows stored before it ends the entry."""
+
+    part = RowsLast
 
 
 class WaitingRows:
@@ -327,13 +359,17 @@ class WaitingRows:
             await self._projector.replace_rows(rows)
 
 
-class DiscardsInPlace(ProjectRole):
-    """Without: after a discard each build is built anew."""
-
+class InPlaceDiscards(ViewRedrive):
     async def _note_stale(self, redrive: BuildRedrive) -> None:
         discard, redrive._discard = redrive._discard, None
         await super()._note_stale(redrive)
         redrive._discard = discard
+
+
+class DiscardsInPlace(WithPart):
+    """Without: after a discard each build is built anew."""
+
+    part = InPlaceDiscards
 
 
 class MakesHeldLive(ProjectRole):
@@ -341,7 +377,7 @@ class MakesHeldLive(ProjectRole):
 
     def __init__(self, *about: Any, **named: Any) -> None:
         super().__init__(*about, **named)
-        self._held.reason = lambda key: ""  # type: ignore[method-assign]
+        self._kept.held.reason = lambda key: ""  # type: ignore[method-assign]
 
 
 class ParksForAllBuilds(BuildParking):

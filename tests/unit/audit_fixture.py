@@ -10,8 +10,9 @@ from eventfleet.audit import Auditor, AuditReport
 from eventfleet.deciders.outcomes import Accepted, outcome_fields
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.build_choice import BUILDS_INTERVAL
 from eventfleet.roles.build_parking import BuildParking
-from eventfleet.roles.project import BUILDS_INTERVAL, ProjectRole
+from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import DomainStores, PartitionWriter, Snapshot

@@ -6,10 +6,11 @@ import pytest
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.build_choice import BUILDS_INTERVAL
 from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.parking import Parking
-from eventfleet.roles.project import BUILDS_INTERVAL, ProjectRole
+from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.relay import RelayRole
 from eventfleet.roles.role import PartitionFault, Role
 from eventfleet.roles.snapshot import SnapshotRole

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from eventfleet.model.payloads import Event
 from eventfleet.model.views import Row, Totals, View
 from eventfleet.roles import project
-from eventfleet.roles.project import ChangedView, ProjectRole
+from eventfleet.roles.build_choice import BUILDS_INTERVAL, ChangedView
+from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts import Stage
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.topics.partitioner import partition_of
@@ -569,7 +570,7 @@ async def test_old_tombstones_go_once_no_owner_can_need_them() -> None:
     role = await opened(servers)
     assert servers.build("accounts").progress(0).point == noted
     role._purged_at = servers.clock.steady() - project.PURGE_INTERVAL
-    role._looked_at = servers.clock.steady()  # nothing was noted yet
+    role._kept.looked_at = servers.clock.steady()  # nothing was noted yet
     await role.tick()
     assert len(servers.table("accounts", "accounts", 1)) == 1
     await servers.take(role)  # without the tombstone the deposit would find no account
@@ -662,4 +663,4 @@ async def test_a_changed_row_needs_a_higher_version() -> None:
 
 
 def test_the_pause_before_looking_is_shorter_than_the_tests() -> None:
-    assert project.BUILDS_INTERVAL < TICK
+    assert BUILDS_INTERVAL < TICK

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from eventfleet.roles import project
+from eventfleet.roles import event_applier
 from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts.views import BuildProgress
 from eventfleet.stores.errors import Fenced, ServerUnavailable
@@ -30,8 +30,8 @@ THREE = in_version(ACCOUNTS, 3)
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """A tick brings a build forward by two events."""
-    monkeypatch.setattr(project, "CATCH_UP_PAGE_EVENTS", 1)
-    monkeypatch.setattr(project, "CATCH_UP_PAGES", 2)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGE_EVENTS", 1)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGES", 2)
 
 
 async def opened(servers: Servers, partition: int = 0, *views: Any) -> ProjectRole:
@@ -357,12 +357,12 @@ async def test_a_build_that_was_to_follow_is_given_up_for_a_later_version() -> N
 async def lagging(servers: Servers, role: ProjectRole, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The role has come to the end of the store's events; what it does next it does later."""
     waiting = list[Any]()
-    note = role._note_points
+    note = role._kept.note_points
 
     async def later() -> None:
         waiting.append(note)
 
-    monkeypatch.setattr(role, "_note_points", later)
+    monkeypatch.setattr(role._kept, "note_points", later)
     await tick(servers, role)
     return waiting[0]
 

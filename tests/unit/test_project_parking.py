@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.model.views import View
-from eventfleet.roles import project
+from eventfleet.roles import event_applier
 from eventfleet.roles.parking import TooManyParked
 from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts import Stage
@@ -332,15 +332,15 @@ async def test_a_new_process_redrives_once_what_others_have_parked(code: Code) -
     await servers.take(role)
     tried: set[tuple[str, int]] = set()
     for attempts in (2, 2):
-        role = servers.role(0, till(code.accounts, code.notes))
-        role._parking = servers.parking(tried=tried)
+        parking = servers.parking(tried=tried)
+        role = servers.role(0, till(code.accounts, code.notes), parking=parking)
         await role.open()
         await made_live(servers, role)
         await made_live(servers, role)
         [parked] = servers.parked()
         assert parked.attempts == attempts
     code.mended = True
-    role._parking = servers.parking(tried=set())
+    role = servers.role(0, till(code.accounts, code.notes), parking=servers.parking(tried=set()))
     await role.open()
     await made_live(servers, role)
     await made_live(servers, role)
@@ -382,8 +382,7 @@ async def test_of_two_parked_chunks_an_event_that_comes_again_is_applied_once(co
 
 async def test_more_parked_aggregates_than_allowed_stop_the_partition(code: Code) -> None:
     servers = Servers(till())
-    role = servers.role(0, till(code.accounts, code.notes))
-    role._parking = servers.parking(most=2)
+    role = servers.role(0, till(code.accounts, code.notes), parking=servers.parking(most=2))
     await role.open()
     await made_live(servers, role)
     for name in "abc":
@@ -464,7 +463,7 @@ async def test_a_fenced_owner_writes_to_no_build_that_was_begun_since(code: Code
     servers.clock.time += TICK
     await late.tick()
     assert numbers(servers) == (1, 2)
-    await early._look_at_builds()
+    await early._choice.look()
     with pytest.raises(Fenced):
         await early.tick()
     assert servers.table("accounts", "accounts", 2) == {}
@@ -473,8 +472,8 @@ async def test_a_fenced_owner_writes_to_no_build_that_was_begun_since(code: Code
 async def test_no_point_is_noted_before_what_was_parked_on_the_way(
     code: Code, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(project, "CATCH_UP_PAGE_EVENTS", 2)
-    monkeypatch.setattr(project, "CATCH_UP_PAGES", 1)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGE_EVENTS", 2)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGES", 1)
     servers = Servers(till())
     await servers.append("a", Opened(owner="ann"), BAD)
     await following(servers)

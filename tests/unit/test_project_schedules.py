@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from eventfleet.model.views import View
-from eventfleet.roles import project
+from eventfleet.roles import event_applier
 from eventfleet.roles.notices import NULL_NOTIFIER
 from eventfleet.roles.project import ProjectRole
 from eventfleet.stores.contracts import Stage
@@ -112,7 +112,7 @@ async def test_a_chunk_may_be_cut_off_at_any_point(cached: int) -> None:
 
 
 async def test_a_build_may_be_cut_off_at_any_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(project, "CATCH_UP_PAGE_EVENTS", 2)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGE_EVENTS", 2)
     chance = Random(1)
     for cut in CUTS:
         servers = Servers(till(VIEW), yield_point=Ending())
@@ -238,8 +238,8 @@ class Fleet:
 async def test_owners_at_once_leave_what_an_undisturbed_one_does(
     seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(project, "CATCH_UP_PAGE_EVENTS", 2)
-    monkeypatch.setattr(project, "CATCH_UP_PAGES", 2)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGE_EVENTS", 2)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGES", 2)
     partitions = 1 + seed % 2
     fleet = Fleet(seed, partitions)
     servers, chance = fleet.servers, fleet.chance

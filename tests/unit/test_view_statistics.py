@@ -3,7 +3,7 @@
 import pytest
 
 from eventfleet.model.views import ViewShape
-from eventfleet.roles import project
+from eventfleet.roles import event_applier
 from eventfleet.roles.view_statistics import BuildStatus, ViewStatistics, build_statuses
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
@@ -44,8 +44,8 @@ async def test_rows_written_are_counted_by_table() -> None:
 async def test_a_build_shows_how_far_it_is_behind_until_it_is_ready(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(project, "CATCH_UP_PAGE_EVENTS", 2)
-    monkeypatch.setattr(project, "CATCH_UP_PAGES", 2)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGE_EVENTS", 2)
+    monkeypatch.setattr(event_applier, "CATCH_UP_PAGES", 2)
     servers, statistics = Servers(till(ACCOUNTS)), ViewStatistics()
     old = servers.role()
     await old.open()
@@ -76,7 +76,7 @@ async def test_a_first_build_is_behind_what_came_meanwhile() -> None:
     assert statistics.builds[0] == [BuildStatus("accounts", "next", ready=False, behind=0)]
     await servers.append("a", Opened(owner="ann"), Deposited(cents=1))
     await servers.take(role)
-    role._count_builds(await servers.views.builds())
+    role._choice._count_builds(await servers.views.builds())
     assert statistics.builds[0] == [BuildStatus("accounts", "next", ready=False, behind=2)]
 
 

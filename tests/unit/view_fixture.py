@@ -250,13 +250,14 @@ class Servers:
         cached: int = 100,
         notifier: StageNotifier = NULL_NOTIFIER,
         statistics: ViewStatistics | None = None,
+        parking: BuildParking | None = None,
     ) -> ProjectRole:
         writer = MemoryTransactionalWriter(
             self.log, "project", self.topics.stored, partition, self.yield_point
         )
         return ProjectRole(
             *(domain or self.domain, partition, self.stores, writer),
-            self.parking(partition),
+            parking or self.parking(partition),
             self.clock,
             partitions=self.partitions,
             cached=cached,
