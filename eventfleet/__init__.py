@@ -23,7 +23,8 @@ from eventfleet.model.command_rules import (
     Emits,
     Rejection,
 )
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.followed import Followed
 from eventfleet.model.payloads import Command, Event, SchemalessPayload, State

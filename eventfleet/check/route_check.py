@@ -6,7 +6,8 @@ from typing import Any
 from eventfleet.check.parked_check import RoleFaults
 from eventfleet.check.report import CheckReport, Finding, Kind
 from eventfleet.check.role_entries import RoleEntries
-from eventfleet.model.domain import Domain, Route, any_event
+from eventfleet.model.declaration import Route, any_event
+from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error, error_key
 from eventfleet.topics.event import EventRecord
 

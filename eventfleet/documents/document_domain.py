@@ -8,7 +8,8 @@ import msgspec
 from eventfleet.documents.diff import ChangeOperation, Diff, apply_diff
 from eventfleet.documents.mapper import EventMapper
 from eventfleet.model.command_rules import Rejection
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import Rule
 

@@ -10,7 +10,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from eventfleet.model.command_rules import Rejection
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import every, on

@@ -14,7 +14,8 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from eventfleet.model.command_rules import START, Emits
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import after, every, on

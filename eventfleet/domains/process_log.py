@@ -12,7 +12,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet.model.command_rules import Emits
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import SchemalessPayload, State
 from eventfleet.snapshot_rules import every
 

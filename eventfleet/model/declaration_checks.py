@@ -4,11 +4,12 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from eventfleet.model.command_rules import START, Decides, Emits, command_class, command_name
+from eventfleet.model.declaration import Declaration
 from eventfleet.model.followed import Followed
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.type_checks import json_kinds
@@ -17,11 +18,8 @@ from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.event import MAX_ID_CHARS
 from eventfleet.topics.names import TOPIC_NAME, Topics, wire_name
 
-if TYPE_CHECKING:
-    from eventfleet.model.domain import Domain
 
-
-def find_fault(domain: "Domain[Any]") -> str:
+def find_fault(domain: Declaration[Any]) -> str:
     """Return the first fault of a declaration, or nothing."""
     checks = (
         *(_check_state, _check_classes, _check_functions, _check_decide, _check_names),
@@ -34,7 +32,7 @@ def find_fault(domain: "Domain[Any]") -> str:
 # Classes
 
 
-def _check_state(domain: "Domain[Any]") -> str:
+def _check_state(domain: Declaration[Any]) -> str:
     if not _is_class(domain.state, State):
         return f"state={domain.state!r} is not a class derived from State"
     try:
@@ -44,7 +42,7 @@ def _check_state(domain: "Domain[Any]") -> str:
     return ""
 
 
-def _check_classes(domain: "Domain[Any]") -> str:
+def _check_classes(domain: Declaration[Any]) -> str:
     for kind in domain.events:
         if not _is_class(kind, Event):
             return f"`events` has {kind!r}, which is not a class derived from Event"
@@ -65,7 +63,7 @@ def _is_class(value: object, base: type) -> bool:
 # Functions
 
 
-def _check_functions(domain: "Domain[Any]") -> str:
+def _check_functions(domain: Declaration[Any]) -> str:
     for kind, upcasters in domain.upcasters.items():
         if not isinstance(upcasters, Sequence):
             return f"the upcasters of {wire_name(kind)} must be a list: write [{_name(upcasters)}]"
@@ -75,7 +73,7 @@ def _check_functions(domain: "Domain[Any]") -> str:
     return ""
 
 
-def _functions(domain: "Domain[Any]") -> Iterator[tuple[str, Callable[..., Any], Sequence[str]]]:
+def _functions(domain: Declaration[Any]) -> Iterator[tuple[str, Callable[..., Any], Sequence[str]]]:
     """Yield a team's functions, with the parameters that each is called with."""
     yield "evolve", domain.evolve, ("state", "event")
     for kind, upcasters in domain.upcasters.items():
@@ -125,7 +123,7 @@ def _name(function: object) -> str:
 # Commands
 
 
-def _check_decide(domain: "Domain[Any]") -> str:
+def _check_decide(domain: Declaration[Any]) -> str:
     decided = [rule for rule in domain.commands if not isinstance(rule, Emits)]
     bare = sorted(map(command_name, decided))
     if domain.decide is None:
@@ -141,7 +139,7 @@ def _check_decide(domain: "Domain[Any]") -> str:
     return "" if bare else "`decide` has no command to decide: list their classes in `commands`"
 
 
-def _check_emits(domain: "Domain[Any]") -> str:
+def _check_emits(domain: Declaration[Any]) -> str:
     """Find commands whose payload can never be that of their event."""
     for rule in domain.emits:
         classes = not isinstance(rule.command, str) and not isinstance(rule.event, str)
@@ -166,7 +164,7 @@ def _find_difference(command: Any, event: Any) -> str:
     return ""
 
 
-def _check_followed(domain: "Domain[Any]") -> str:
+def _check_followed(domain: Declaration[Any]) -> str:
     if domain.followed is None:
         return ""
     if not isinstance(domain.followed, Followed):
@@ -180,7 +178,7 @@ def _check_followed(domain: "Domain[Any]") -> str:
 # Names
 
 
-def _check_names(domain: "Domain[Any]") -> str:
+def _check_names(domain: Declaration[Any]) -> str:
     for kind in domain.events:
         if not 1 <= len(name := wire_name(kind)) <= MAX_ID_CHARS or "\0" in name:
             limit = f"1 to {MAX_ID_CHARS} characters without a NUL"
@@ -195,7 +193,7 @@ def _check_names(domain: "Domain[Any]") -> str:
     return ""
 
 
-def _check_types(domain: "Domain[Any]") -> str:
+def _check_types(domain: Declaration[Any]) -> str:
     """Find types that are named, but not declared; a class must be the declared class."""
     named: dict[str, list[type[Event] | str]] = {"upcasters": [*domain.upcasters]}
     if not domain.schema_free:
@@ -211,7 +209,7 @@ def _check_types(domain: "Domain[Any]") -> str:
     return ""
 
 
-def _check_routes(domain: "Domain[Any]") -> str:
+def _check_routes(domain: Declaration[Any]) -> str:
     """Fleet-owned topics have one writer; anyone may write to `commands`."""
     topics = Topics.of(domain.name)
     owned = {*topics} - {topics.commands}

@@ -5,77 +5,39 @@ checks, upcasts and folds events, and converts states to plain JSON values and b
 a record does not fit the declaration. Errors of a team's own functions pass through.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import msgspec
 
 from eventfleet.model.command_rules import (
     CommandContext,
     CommandRule,
-    Decide,
     Decides,
     Emits,
     Rejection,
     command_name,
-    event_types,
-    takes_context,
 )
+from eventfleet.model.declaration import Declaration, Route, S
 from eventfleet.model.declaration_checks import find_fault
 from eventfleet.model.errors import DeclarationError
-from eventfleet.model.followed import Followed
-from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload, State
+from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
 from eventfleet.model.value_copy import copy_value
-from eventfleet.model.views import View
-from eventfleet.snapshot_rules import Rule
 from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
 from eventfleet.topics.names import wire_name
 
-Upcaster = Callable[[Data], Data]
-S = TypeVar("S", bound=State)
-
 MAX_SEEN_COMMANDS = 100
 NAME_RULE = "must begin with a-z and go on with up to 99 of a-z, 0-9, _ and -"
 
 
-def any_event(event: EventRecord) -> bool:
-    """Accept every event; the default filter of a route."""
-    return True
-
-
 @dataclass(frozen=True)
-class Route:
-    """A route: events of `types` for which `when` holds go to the topic `to`.
-
-        Route("finance.ledger", types=[Paid, Returned])
-
-    `types` is any collection of event types; an empty one stands for all. `when` gets the event
-    with its payload upcast to the newest schema. Events keep their key, and so their version order
-    per aggregate. DeclarationError: `types` is not a collection, or is a string.
-    """
-
-    to: str
-    types: Collection[type[Event] | str] = frozenset()
-    when: Callable[[EventRecord], bool] = any_event
-
-    def __post_init__(self) -> None:
-        types = event_types(f"Route({self.to!r}): types", self.types)
-        object.__setattr__(self, "types", types)
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        """The names of the types."""
-        return frozenset(map(wire_name, self.types))
-
-
-@dataclass(frozen=True)
-class Domain(Generic[S]):
+class Domain(Declaration[S]):
     """A domain. Without `events` it is schema-free: `evolve` gets SchemalessPayload.
 
     `upcasters[E]` are functions that each raise payloads of E by one schema version: the first from
@@ -89,18 +51,6 @@ class Domain(Generic[S]):
     With `followed` the HTTP service lets clients follow the aggregates over sockets.
     """
 
-    name: str
-    state: type[S]
-    evolve: Callable[[S, Any], S]
-    events: Sequence[type[Event]] = ()
-    upcasters: Mapping[type[Event], Sequence[Upcaster]] = field(default_factory=dict)
-    snapshot: Rule | None = None
-    routes: Sequence[Route] = ()
-    views: Sequence[View[Any]] = ()
-    state_version: int = 1
-    commands: Sequence[CommandRule] = ()
-    decide: Decide | None = None
-    followed: Followed | None = None
     _event_types: dict[str, tuple[type[Event], int]] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -115,11 +65,6 @@ class Domain(Generic[S]):
         self._event_types.update(
             (wire_name(kind), (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
         )
-
-    @cached_property
-    def schema_free(self) -> bool:
-        """True for a domain without declared events."""
-        return not self.events
 
     @cached_property
     def needs_size(self) -> bool:
@@ -258,25 +203,10 @@ class Domain(Generic[S]):
     def _rules(self) -> dict[str, CommandRule]:
         return {command_name(rule): rule for rule in self.commands}
 
-    @cached_property
-    def emits(self) -> list[Emits]:
-        """The rules of commands that become one event of the same fields."""
-        return [rule for rule in self.commands if isinstance(rule, Emits)]
-
     @property
     def synchronous(self) -> bool:
         """True when commands are decided on the latest state, and their events put in the store."""
         return self.decide is not None
-
-    @cached_property
-    def takes_context(self) -> bool:
-        """True when `decide` takes a CommandContext."""
-        return self.decide is not None and takes_context(self.decide)
-
-    @cached_property
-    def uses_marker(self) -> bool:
-        """True when a command has `after`, a rule on the marker."""
-        return any(rule.after is not None for rule in self.emits)
 
     @property
     def commands_only(self) -> bool:

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from eventfleet.model.domain import Domain, any_event
+from eventfleet.model.declaration import any_event
+from eventfleet.model.domain import Domain
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
 from eventfleet.roles.role import ChunkReport

@@ -28,7 +28,8 @@ from tests.servers.redis import Redis
 
 MODULE = """
 from eventfleet.model.command_rules import Emits
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import every
 

@@ -14,7 +14,8 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.views import Row, View
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking

@@ -6,7 +6,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet.model.command_rules import START, Emits
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.views import Row, View
 from eventfleet.snapshot_rules import every

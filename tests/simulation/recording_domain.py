@@ -5,7 +5,8 @@ from dataclasses import replace as with_changes
 from msgspec.structs import replace
 
 from eventfleet.model.command_rules import START, Emits
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.snapshot_rules import every
 from eventfleet.topics.event import EventRecord

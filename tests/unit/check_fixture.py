@@ -6,7 +6,8 @@ from msgspec.structs import replace
 
 from eventfleet.check import CheckReport, Finding, Kind
 from eventfleet.check.deployment import Servers, check_domain
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
 from eventfleet.runtime.connections import topics_of
 from eventfleet.runtime.event_shapes import register_event_shapes

@@ -20,7 +20,7 @@ from eventfleet.audit.judge import (
     PARKED_BY_APPEND,
 )
 from eventfleet.audit.report import MAX_LISTED
-from eventfleet.model.domain import Route
+from eventfleet.model.declaration import Route
 from eventfleet.model.payloads import State
 from eventfleet.stores.contracts import DomainStores, Markers, OffsetRange
 from eventfleet.stores.memory.events import MemoryEvents

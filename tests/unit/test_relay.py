@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.model.domain import Domain, Route
+from eventfleet.model.declaration import Route
+from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.roles.logged_parking import COPY_INTERVAL, LoggedParking
 from eventfleet.roles.parking import TooManyParked
