@@ -16,7 +16,8 @@ from eventfleet.stores.readiness_report import ReadinessReason, ReasonKind, time
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agent import Agent
 from eventfleet.workers.metrics import Meter
-from eventfleet.workers.owner import Owner, OwnerTimeouts
+from eventfleet.workers.owner import Owner
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport import ConsumerConfig
 
@@ -168,7 +169,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
             return self._obstacle("stopped", _fault_of(owner), owner.stopped_at, **place)
         if owner.waits_for:
             waits = f"{owner} waits: {owner.waits_for}"
-            return self._obstacle("waiting", waits, owner.failing_since, **place)
+            return self._obstacle("waiting", waits, owner.outage.since, **place)
         return None
 
     def _obstacle(

@@ -11,7 +11,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.workers.agent import Agent
 from eventfleet.workers.app import RoleApp, Tell
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owner import OwnerTimeouts
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.transport import ConsumerConfig
 
 __all__ = ["role_app", "run_apps", "stop_signals", "worker_timeouts"]

@@ -9,9 +9,9 @@ from eventfleet.workers.owner import (
     Fail,
     Owner,
     OwnerState,
-    OwnerTimeouts,
     RoleFactory,
 )
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.transport.chunk import Chunk
 
 
@@ -47,12 +47,12 @@ class Owners:
     def dispatch(self, chunk: Chunk) -> None:
         """Pass a chunk to the owner of its partition."""
         if owner := self._owners.get(chunk.partition):
-            owner.enqueue(chunk)
+            owner.session.enqueue(chunk)
 
     def interrupt(self, partition: int, session: int, reason: str) -> None:
         """Let the owner of a partition take it over again, if this session is the present one."""
         if owner := self._owners.get(partition):
-            owner.interrupt(session, reason)
+            owner.session.interrupt(session, reason)
 
     async def release(self) -> None:
         """Close all owners; each finishes its chunk in hand."""

@@ -11,7 +11,7 @@ from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.workers.agents import ROLES
 from eventfleet.workers.app import STOP_TIMEOUT_SECONDS
-from eventfleet.workers.owner import OwnerTimeouts
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from tests.deploy.helm_chart import (
     CHART,
     FORMS,

@@ -15,7 +15,8 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import consumer_group
 from eventfleet.workers.app import RoleFailed
-from eventfleet.workers.owner import Ack, OwnerTimeouts, RoleFactory
+from eventfleet.workers.owner import Ack, RoleFactory
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from tests.integration.copied_topic import (
     PARTITIONS,
     assert_copied_once,

@@ -16,7 +16,8 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owner import Ack, Owner, OwnerState, OwnerTimeouts
+from eventfleet.workers.owner import Ack, Owner, OwnerState
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.transport.chunk import Chunk
 from tests.late_requests.modes import Material, Mode
 from tests.servers.frame_proxy import Api, FrameProxy, Mishap, Way
@@ -174,7 +175,7 @@ class ChunkFeed:
         assert self.owner
         records = self._records[self.position : end]
         chunk = Chunk(self.owner.partition, records, self.position, end, self.session)
-        self.owner.enqueue(chunk)
+        self.owner.session.enqueue(chunk)
 
     async def ack(self, partition: int, next_offset: int) -> None:
         raise AssertionError("the writer moves the offset")
@@ -249,7 +250,7 @@ class Trial:
         )
         self.proxy.await_request(mishap)
         if schedule.api is Api.INIT_PRODUCER_ID:
-            self._owner.interrupt(self._feed.session, "an interruption")
+            self._owner.session.interrupt(self._feed.session, "an interruption")
         if schedule.before is None:
             await self._reach(schedule.chunk + 1)
         self._feed.allow(CHUNKS - 1)

@@ -34,7 +34,8 @@ from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
-from eventfleet.workers.owner import Ack, Owner, OwnerTimeouts
+from eventfleet.workers.owner import Ack, Owner
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
 from tests.simulation.accounts import accounts

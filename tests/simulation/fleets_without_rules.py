@@ -108,5 +108,5 @@ class TakesAnyChunk(Owner):
     """Without: an owner sees that a chunk was not delivered."""
 
     async def _process(self, chunk: Chunk) -> None:
-        self._position = chunk.start
+        self.session.position = chunk.start
         await super()._process(chunk)

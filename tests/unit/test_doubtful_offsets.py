@@ -34,7 +34,8 @@ from eventfleet.stores.memory.log import MemoryAdmin, MemoryReader
 from eventfleet.stores.remembering_writer import RememberingWriter
 from eventfleet.stores.retry import RetryPolicy
 from eventfleet.topics.names import Topics, consumer_group
-from eventfleet.workers.owner import OwnerState, OwnerTimeouts
+from eventfleet.workers.owner import OwnerState
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from tests.simulation.in_memory_servers import InMemoryServers
 from tests.simulation.recording_domain import tally
 from tests.unit.eventually import until

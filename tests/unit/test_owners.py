@@ -23,7 +23,8 @@ from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owner import Ack, Owner, OwnerState, OwnerTimeouts
+from eventfleet.workers.owner import Ack, Owner, OwnerState
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from tests.unit.eventually import until
@@ -272,7 +273,7 @@ async def test_a_server_that_is_away_is_waited_for_without_end() -> None:
             given = len(bench.source.sessions)
             bench.give(0, 2)
         await asyncio.sleep(0)
-        owner.progress = time.monotonic() - 2 * BOUND
+        owner.progress.made_at = time.monotonic() - 2 * BOUND
         if owner.waits_for:
             waited_for.add(owner.waits_for)
             assert not owner.is_stalled(BOUND)
@@ -535,7 +536,7 @@ async def test_stalled_means_records_wait_and_nothing_was_finished(bench: Bench)
     bench.give(0, 2)
     await until(lambda: bench.role.inside)
     (owner,) = bench.owners
-    await until(lambda: owner.age() > 0.02)
+    await until(lambda: owner.progress.age() > 0.02)
     assert not owner.is_stalled(0.02)
     bench.source.waiting = 2
     assert owner.is_stalled(0.02)
@@ -556,12 +557,12 @@ async def test_an_owner_whose_call_to_a_server_never_ends_is_stalled() -> None:
 async def test_waiting_without_records_is_no_stall(bench: Bench) -> None:
     await bench.opened()
     (owner,) = bench.owners
-    began = owner.progress
-    await until(lambda: owner.progress > began)
+    began = owner.progress.made_at
+    await until(lambda: owner.progress.made_at > began)
     bench.source.waiting = 1
-    last = owner.progress
-    await until(lambda: owner.age() > 0.05)
-    assert owner.progress == last
+    last = owner.progress.made_at
+    await until(lambda: owner.progress.age() > 0.05)
+    assert owner.progress.made_at == last
 
 
 def buffer_of(*lengths: int) -> PartitionBuffer:
@@ -574,7 +575,7 @@ def buffer_of(*lengths: int) -> PartitionBuffer:
 
 def lag_seconds(bench: Bench) -> float:
     (owner,) = bench.owners
-    return owner.lag_seconds()
+    return owner.progress.lag_seconds()
 
 
 def milliseconds_ago(seconds: float) -> int:
@@ -597,7 +598,7 @@ async def test_where_no_record_is_at_hand_the_lag_is_the_time_without_progress(
     (owner,) = bench.owners
     bench.source.waiting = 5
     await asyncio.sleep(0.03)  # a tick in between counts as progress only where nothing waits
-    owner.progress = time.monotonic() - 100
+    owner.progress.made_at = time.monotonic() - 100
     assert 100 <= lag_seconds(bench) < 200
     bench.source.waiting = 0
     assert lag_seconds(bench) == 0
