@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
+from eventfleet.roles.append_heads import AppendHeads
 from eventfleet.roles.append_notices import AppendNotices
-from eventfleet.roles.append_parking import AppendParking
+from eventfleet.roles.append_parking import ROLE, AppendParking
 from eventfleet.roles.append_plan import (
     AppendItem,
     AppendResult,
@@ -25,33 +26,27 @@ from eventfleet.roles.append_plan import (
     before_next_decision,
     distinct,
 )
+from eventfleet.roles.append_reader import AppendReader
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.offset_faults import AppendOffset
 from eventfleet.roles.registry_copy import RegistryCopy
-from eventfleet.roles.role import ChunkReport, UndeclaredEvent
+from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.sweep import Sweep
 from eventfleet.roles.takeover import take_over
-from eventfleet.states.cache_statistics import cache_statistics
-from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import (
     NO_HEAD,
     Clock,
     EventStore,
-    Head,
     PartitionWriter,
     VersionRange,
 )
 from eventfleet.stores.errors import DoubtfulOffset, Duplicate, Misconfigured, ServerUnavailable
 from eventfleet.stores.retry import CLASH
-from eventfleet.topics.codec import EVENT_HEADERS, REDRIVEN_HEADERS, decode, encode
-from eventfleet.topics.dead_letters import PARKED, UNREADABLE, make_dead_letter
-from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.codec import EVENT_HEADERS, encode
+from eventfleet.topics.dead_letters import PARKED, make_dead_letter
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
-
-ROLE = "append"
-
 
 # What it takes
 
@@ -79,12 +74,12 @@ class AppendRole:
         self._writer, self._clock, self._parking = writer, clock, parking
         self._sweep = sweep
         self._notices = AppendNotices(notifier, store, parking, synchronous=domain.synchronous)
-        self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
-        self._heads: LruCache[Head] = LruCache(cached)
-        self._cache_statistics = cache_statistics(domain.name, ROLE, "heads")
+        self._synchronous = domain.synchronous
+        self._reader = AppendReader(domain)
+        self._heads = AppendHeads(domain.name, store, cached)
         self._stored = Topics.of(domain.name).stored
         self._copy = RegistryCopy(domain.name, partition, store.registry, clock)
-        self._epoch = self._next_offset = 0
+        self._next_offset = 0
         self._first_chunk = True  # since the take-over
 
     async def open(self) -> int:
@@ -93,9 +88,9 @@ class AppendRole:
         self._first_chunk = True
         self._copy.open()
         registry = self._store.registry
-        self._epoch = await registry.epoch()
+        epoch = self._reader.epoch = await registry.epoch()
         noted = await registry.next_offset(self._partition)
-        judge = AppendOffset(self._domain, self._partition, self._epoch)
+        judge = AppendOffset(self._domain, self._partition, epoch)
         if fault := judge.of_a_later_epoch(await self._store.newest_epoch()):
             raise Misconfigured(fault)
         offset = await take_over(self._writer, judge.repair)
@@ -112,54 +107,11 @@ class AppendRole:
         await self._parking.open()
         return self._next_offset
 
-    def _read(
-        self, records: Sequence[LogRecord], unreadable: list[tuple[LogRecord, str]]
-    ) -> tuple[list[AppendItem], list[ProducerRecord]]:
-        """The items of the readable records, and dead letters for the others, with the reasons."""
-        items: list[AppendItem] = []
-        dead_letters: list[ProducerRecord] = []
-        headers, redriven = EVENT_HEADERS, False
-        for record in records:
-            if record.headers is not headers:  # a chunk's records share theirs
-                headers, redriven = record.headers, record.headers == REDRIVEN_HEADERS
-            try:
-                event = self._event(record, redriven)
-                fault = None if self._synchronous else self._fault(event, redriven)
-                items.append(AppendItem(record, event, self._epoch, fault, redriven))
-            except InvalidRecord as error:
-                dead_letters.append(self._dead_letter(record, UNREADABLE, str(error)))
-                unreadable.append((record, str(error)))
-        return items, dead_letters
-
-    def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
-        # Nobody reads what an event of a synchronous domain holds: it is only placed.
-        event = decode(record.value, None if self._synchronous else self._domain.always_storable)
-        if record.key != event.aggregate_id.encode():
-            raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
-        if self._uses_marker and event.prev is None and not redriven:
-            raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
-        return event
-
-    def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
-        """Return the fault that parks the event's aggregate, unless it is superseded or stored.
-
-        InvalidRecord: it is not of this domain, or its writer did not ask the declaration.
-        """
-        try:
-            self._domain.check(event)
-        except InvalidRecord as error:
-            if (self._uses_marker or redriven) and event.domain == self._domain.name:
-                return UndeclaredEvent(event, str(error))
-            raise
-        except Exception as error:
-            return error
-        return None
-
     # What it does to one chunk
 
     async def process(self, records: Sequence[LogRecord], next_offset: int) -> ChunkReport:
         unreadable: list[tuple[LogRecord, str]] = []
-        read, dead_letters = self._read(records, unreadable)
+        read, dead_letters = self._reader.read(records, unreadable)
         items = distinct(read)
         report = ChunkReport(repeated=len(read) - len(items), dead_letters=len(dead_letters))
         if self._first_chunk:
@@ -168,7 +120,9 @@ class AppendRole:
         await self._store_all(items, result)
         if self._synchronous:
             result.emits = await self._store.placed_at([item.position for item in items])
-        await self._store.registry.note_next_offset(self._partition, self._epoch, next_offset)
+        await self._store.registry.note_next_offset(
+            self._partition, self._reader.epoch, next_offset
+        )
         emitted = self._encode(result.emits, items)
         report.emitted = len(emitted)
         last = await self._parking.save()
@@ -220,7 +174,7 @@ class AppendRole:
         The look-up is for all items or none, and comes after the heads: another owner may be ahead
         of us, and only an event absent then can be judged by the aggregate's latest one.
         """
-        heads = await self._heads_of(items)
+        heads = await self._heads.of(items)
         if self._synchronous:
             found |= await self._find(items, found)
             unplaced = await self._unplaced(heads, found)
@@ -234,18 +188,6 @@ class AppendRole:
 
     async def _find(self, items: Sequence[AppendItem], found: Found) -> Found:
         return await self._store.find([i.event.key for i in items if i.event.key not in found])
-
-    async def _heads_of(self, items: Sequence[AppendItem]) -> Heads:
-        """The heads of the items' aggregates; those not cached are loaded into the cache."""
-        aggregate_ids = {item.event.aggregate_id for item in items}
-        heads = self._heads.get_all(aggregate_ids)
-        misses = aggregate_ids - heads.keys()
-        self._cache_statistics.add(len(heads), len(misses))
-        if misses:
-            loaded = dict.fromkeys(misses, NO_HEAD) | await self._store.heads(misses)
-            self._heads.put_all(loaded)
-            heads |= loaded
-        return heads
 
     async def _unplaced(self, heads: Heads, found: Found) -> Unplaced:
         """The unplaced events up to those found, of each aggregate the lowest version first."""
@@ -270,19 +212,13 @@ class AppendRole:
         try:
             await self._store.write(plan.writes)
         except Duplicate as clash:
-            self._forget(items)
+            self._heads.forget(items)
             return plan.items[clash.index], clash
         except BaseException:
-            self._forget(items)
+            self._heads.forget(items)
             raise
-        self._remember(plan)
+        self._heads.remember(plan)
         return len(items), None
-
-    def _remember(self, plan: Plan | FastPlan) -> None:
-        self._heads.put_all(plan.heads)
-
-    def _forget(self, items: Sequence[AppendItem]) -> None:
-        self._heads.drop(item.event.aggregate_id for item in items)
 
     def _encode(
         self, events: Sequence[EventRecord], items: Sequence[AppendItem]
@@ -336,8 +272,8 @@ class AppendRole:
         decided = list(result.decided)
         result.decided.clear()
         found = await self._store.find([item.event.key for item in decided])
-        self._forget(decided)
-        heads = await self._heads_of(decided)
+        self._heads.forget(decided)
+        heads = await self._heads.of(decided)
         for item in decided:
             event, head = found[item.event.key], heads[item.event.aggregate_id]
             if event.position is None:

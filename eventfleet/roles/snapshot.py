@@ -9,24 +9,22 @@ An event is folded as soon as it is read and not kept: while it is near in memor
 end cost half as much as after the whole chunk was read.
 """
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from itertools import chain, islice
+from datetime import datetime
+from itertools import chain
 from typing import Any
-
-import orjson
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.typed_decoder import make_typed_decoder
+from eventfleet.roles.aged_states import AgedStates
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import ChunkReport
+from eventfleet.roles.snapshot_maker import SnapshotMaker
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.snapshot_rules.causes import cause
 from eventfleet.states.cache_statistics import cache_statistics
-from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states, take_snapshot
+from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts import (
     NO_HEAD,
@@ -41,18 +39,12 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventKey, FoldableEvent
-from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 ROLE = "snapshot"
-MAX_AGED_STATES = 500
 MAX_REDRIVES = 50
 """Aggregates that are redriven together; time is looked at after that."""
-SWEEP_PAGE_AGGREGATES = 100
-SWEEP_INTERVAL = timedelta(minutes=1)
-
-logger = logging.getLogger(__name__)
 
 
 # What it takes
@@ -92,26 +84,21 @@ class SnapshotRole:
         limit: int,
         notifier: StageNotifier = NULL_NOTIFIER,
     ) -> None:
-        self._domain, self._partition, self._stores = domain, partition, stores
+        self._domain, self._stores = domain, stores
         self._writer, self._parking, self._clock = writer, parking, clock
         self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
-        self._limit, self._notifier = limit, notifier
+        self._notifier = notifier
         self._states: LruCache[LiveState] = LruCache(cached)
         self._cache_statistics = cache_statistics(domain.name, ROLE, "states")
-        self._topic = Topics.of(domain.name).snapshots
         self._decode = make_typed_decoder(domain)
         self._next_offset = 0
-        self._timed = domain.snapshot is not None and domain.snapshot.needs_clock
-        # If timed: the cached states past their snapshot, those looked at longest ago first.
-        self._changed: dict[str, None] = {}
-        self._sweep_cursor = ""
-        self._swept_at: datetime | None = None
+        self._maker = SnapshotMaker(domain, partition, clock, limit)
+        self._aged = AgedStates(domain, partition, stores, parking, clock, self._states)
 
     async def open(self) -> int:
         """Take the partition over."""
         self._states.clear()
-        self._changed.clear()
-        self._sweep_cursor, self._swept_at = "", None
+        self._aged.clear()
         self._next_offset = await self._start.take_over(self._writer)
         await self._parking.open()
         return self._next_offset
@@ -194,12 +181,14 @@ class SnapshotRole:
             if start and self._parking.out_of_time:
                 break
             await self._redrive(requests[start : start + MAX_REDRIVES], report)
-        if self._timed:
-            parked = self._parking.aggregates
-            unseen = [key for key in self._longest_unseen() if key not in parked]
-            aged = [state for key in unseen if (state := self._states.get(key))]
-            aged += await self._sweep(report)
-            states = {state.aggregate_id: state for state in aged}
+        if self._aged.are_timed:
+            states = {each.aggregate_id: each for each in self._aged.cached()}
+            for state, version in await self._aged.behind():
+                states[state.aggregate_id] = state
+                try:
+                    await self._catch_up(state, version)
+                except ReplayFailed as error:
+                    self._park(error, report)
             await self._save(states, [], self._next_offset, report)
         return report
 
@@ -224,7 +213,7 @@ class SnapshotRole:
             loaded = await load_live_states(self._domain, self._stores, missing)
             for key, state in loaded.items():
                 first = left[key][0].version
-                read.out += self._again(state, first)
+                read.out += self._maker.again(state, first)
                 try:
                     await self._catch_up(state, first - 1)
                 except ReplayFailed as error:
@@ -232,11 +221,6 @@ class SnapshotRole:
                     del left[key]
                 states[key] = state
         return states
-
-    def _again(self, state: LiveState, first: int) -> list[ProducerRecord]:
-        """The record of a snapshot that was saved at or past an event which is handled now."""
-        snapshot = self._snapshot(state, state.time) if state.version >= first else None
-        return [self._record(snapshot)] if snapshot else []
 
     async def _fold(self, states: Mapping[str, LiveState], read: ReadChunk) -> None:
         """Fold the events left; a repeat is skipped, a gap before an event is read first."""
@@ -286,13 +270,13 @@ class SnapshotRole:
         due = self._due(states.values(), now, report)
         snapshots: list[Snapshot] = []
         for state in due:
-            if snapshot := self._snapshot(state, now):
+            if snapshot := self._maker.make(state, now):
                 snapshots.append(snapshot)
-                report.rules[self._cause(state, now)] += 1
+                report.rules[self._maker.cause(state, now)] += 1
         moves = next_offset != self._next_offset
         if snapshots and moves:
             await self._stores.snapshots.save(snapshots)
-        out = out + [self._record(snapshot) for snapshot in snapshots]
+        out = out + [self._maker.record(snapshot) for snapshot in snapshots]
         last = await self._parking.save()
         if out or last or moves:
             await self._writer.commit(out, next_offset, last=last)
@@ -327,77 +311,12 @@ class SnapshotRole:
                     report.parked += 1
         return due
 
-    def _cause(self, state: LiveState, now: datetime) -> str:
-        """The name of the rule that makes the snapshot due."""
-        assert self._domain.snapshot
-        return cause(self._domain.snapshot, state.since_snapshot(now))
-
-    def _snapshot(self, state: LiveState, taken_at: datetime | None) -> Snapshot | None:
-        snapshot = take_snapshot(self._domain, state, taken_at or self._clock.now(), self._limit)
-        if snapshot is None:
-            logger.warning(
-                "%s %r version %d: no snapshot is kept of a state with more than %d bytes "
-                "or with values that JSON or the store can't hold",
-                *(self._domain.name, state.aggregate_id, state.version, self._limit),
-            )
-        return snapshot
-
-    def _record(self, snapshot: Snapshot) -> ProducerRecord:
-        value = {
-            "aggregate_id": snapshot.aggregate_id,
-            "version": snapshot.version,
-            "state": snapshot.state,
-            "state_version": snapshot.state_version,
-            "fingerprint": snapshot.fingerprint,
-            "taken_at": snapshot.taken_at,
-        }
-        encoded = orjson.dumps(value, option=orjson.OPT_UTC_Z)
-        return ProducerRecord(self._topic, snapshot.aggregate_id.encode(), encoded, self._partition)
-
     def _keep(self, states: Mapping[str, LiveState]) -> None:
         """Put the states into the cache; drop those used longest ago, beyond its capacity."""
         self._states.put_all(states)
-        if self._timed:
-            for key, state in states.items():
-                if state.version > state.snapshot_version:
-                    self._changed.setdefault(key)
-                else:
-                    self._changed.pop(key, None)
-        for state in self._states.trim():
-            self._changed.pop(state.aggregate_id, None)
-
-    # Aggregates that nobody writes to any more
-
-    def _longest_unseen(self) -> list[str]:
-        """The next changed states to look at, longest unseen first; they go to the queue's end."""
-        keys = list(islice(self._changed, MAX_AGED_STATES))
-        for key in keys:
-            self._changed[key] = self._changed.pop(key)
-        return keys
-
-    async def _sweep(self, report: ChunkReport) -> list[LiveState]:
-        """The states past their snapshot and not cached, of one page of the aggregates."""
-        now = self._clock.now()
-        if not self._sweep_cursor:
-            if self._swept_at and now - self._swept_at < SWEEP_INTERVAL:
-                return []
-            self._swept_at = now
-        events = self._stores.events
-        page = await events.aggregates(self._sweep_cursor, SWEEP_PAGE_AGGREGATES, self._partition)
-        self._sweep_cursor = page.cursor if len(page.items) == SWEEP_PAGE_AGGREGATES else ""
-        parked = self._parking.aggregates
-        uncached = [key for key in page.items if key not in self._states and key not in parked]
-        if not uncached:
-            return []
-        heads = await events.heads(uncached)
-        states = (await load_live_states(self._domain, self._stores, uncached)).values()
-        behind = [s for s in states if heads[s.aggregate_id].readable > s.version]
-        for state in behind:
-            try:
-                await self._catch_up(state, heads[state.aggregate_id].readable)
-            except ReplayFailed as error:
-                self._park(error, report)
-        return behind
+        if self._aged.are_timed:
+            self._aged.note(states.values())
+        self._aged.drop(self._states.trim())
 
     # What it does when that fails
 
@@ -417,7 +336,7 @@ class SnapshotRole:
         heads = await events.heads(asked)
         out = list[ProducerRecord]()
         for key, state in list(states.items()):
-            again = self._again(state, 1)
+            again = self._maker.again(state, 1)
             try:
                 await self._catch_up(state, heads.get(key, NO_HEAD).readable)
             except ReplayFailed as error:

@@ -12,9 +12,11 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
+from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import AppendItem, Plan
+from eventfleet.roles.append_reader import AppendReader
 from eventfleet.stores.contracts import ParkedWrite, ParkEvent, PlaceParked, RefuseParked
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
@@ -232,12 +234,19 @@ class PoisonedAppend(AppendRole):
         **named: Any,
     ) -> None:
         super().__init__(*args, **named)
-        self._poisoned, self._before_decision = poisoned, before_decision
+        self._reader = PoisonedReader(self._domain, poisoned)
+        self._before_decision = before_decision
 
     async def _write(self, plan: Any, items: Sequence[AppendItem]) -> Any:
         if any(isinstance(write, PlaceParked | RefuseParked) for write in plan.writes):
             await self._before_decision()
         return await super()._write(plan, items)
+
+
+class PoisonedReader(AppendReader):
+    def __init__(self, domain: Domain[Any], poisoned: Callable[[EventRecord], bool]) -> None:
+        super().__init__(domain)
+        self._poisoned = poisoned
 
     def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
         return ValueError("poison") if self._poisoned(event) else super()._fault(event, redriven)

@@ -5,8 +5,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.append_heads import AppendHeads
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
+from eventfleet.roles.append_reader import AppendReader
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.relay import RelayRole
@@ -44,16 +47,25 @@ class MovesItsCacheEarly(AppendRole):
     """Without: the head cache moves only after the write's acknowledgement."""
 
     async def _write(self, plan: Any, items: Any) -> Any:
-        self._remember(plan)
+        self._heads.__class__ = EarlyHeads
+        self._heads.remember(plan)
         return await super()._write(plan, items)
 
-    def _forget(self, items: Any) -> None:
+
+class EarlyHeads(AppendHeads):
+    def forget(self, items: Any) -> None:
         """What the plan said stays."""
 
 
 class KnowsNoRepeats(AppendRole):
     """Without: a repeat is recognised by its event id. Here each offset is another event."""
 
+    def __init__(self, domain: Domain[Any], *about: Any, **named: Any) -> None:
+        super().__init__(domain, *about, **named)
+        self._reader = RenamingReader(domain)
+
+
+class RenamingReader(AppendReader):
     def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
         event = super()._event(record, redriven)
         return replace(event, id=f"{event.id}@{record.offset}")

@@ -14,7 +14,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.model.shapes import StateShape
 from eventfleet.model.team_traceback import PACKAGE
-from eventfleet.roles import snapshot
+from eventfleet.roles import aged_states
 from eventfleet.roles.redrive_schedule import COMPARE_INTERVAL
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.service.parked_aggregates import ParkedAggregates
@@ -234,7 +234,7 @@ async def test_time_counts_from_the_last_snapshot() -> None:
 async def test_a_restart_finds_silent_aggregates_page_by_page(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(snapshot, "SWEEP_PAGE_AGGREGATES", 2)
+    monkeypatch.setattr(aged_states, "SWEEP_PAGE_AGGREGATES", 2)
     memory = InMemoryServers(a_domain(after(minutes=10)))
     keys = "abcde"
     role = await opened(memory)

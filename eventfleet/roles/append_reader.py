@@ -1,0 +1,68 @@
+"""AppendReader: reads the records of `<domain>.events`, and checks them against the declaration."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventfleet.model.domain import Domain
+from eventfleet.roles.append_parking import ROLE
+from eventfleet.roles.append_plan import AppendItem
+from eventfleet.roles.role import UndeclaredEvent
+from eventfleet.topics.codec import EVENT_HEADERS, REDRIVEN_HEADERS, decode
+from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.record import LogRecord, ProducerRecord
+
+
+class AppendReader:
+    """Reads records of one domain, in an epoch of its log."""
+
+    def __init__(self, domain: Domain[Any]) -> None:
+        self._domain = domain
+        self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
+        self.epoch = 0
+
+    def read(
+        self, records: Sequence[LogRecord], unreadable: list[tuple[LogRecord, str]]
+    ) -> tuple[list[AppendItem], list[ProducerRecord]]:
+        """The items of the readable records, and dead letters for the others, with the reasons."""
+        items: list[AppendItem] = []
+        dead_letters: list[ProducerRecord] = []
+        headers, redriven = EVENT_HEADERS, False
+        for record in records:
+            if record.headers is not headers:  # a chunk's records share theirs
+                headers, redriven = record.headers, record.headers == REDRIVEN_HEADERS
+            try:
+                event = self._event(record, redriven)
+                fault = None if self._synchronous else self._fault(event, redriven)
+                items.append(AppendItem(record, event, self.epoch, fault, redriven))
+            except InvalidRecord as error:
+                dead_letters.append(
+                    make_dead_letter(*(self._domain.name, ROLE, record, UNREADABLE, str(error)))
+                )
+                unreadable.append((record, str(error)))
+        return items, dead_letters
+
+    def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
+        # Nobody reads what an event of a synchronous domain holds: it is only placed.
+        event = decode(record.value, None if self._synchronous else self._domain.always_storable)
+        if record.key != event.aggregate_id.encode():
+            raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
+        if self._uses_marker and event.prev is None and not redriven:
+            raise InvalidRecord("prev", "is missing; events of this domain are made by commands")
+        return event
+
+    def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
+        """Return the fault that parks the event's aggregate, unless it is superseded or stored.
+
+        InvalidRecord: it is not of this domain, or its writer did not ask the declaration.
+        """
+        try:
+            self._domain.check(event)
+        except InvalidRecord as error:
+            if (self._uses_marker or redriven) and event.domain == self._domain.name:
+                return UndeclaredEvent(event, str(error))
+            raise
+        except Exception as error:
+            return error
+        return None
