@@ -11,7 +11,7 @@
 It needs the store alone. The EventService of `eventfleet.commands` answers the same queries.
 """
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.runtime.queriers import querier
 from eventfleet.runtime.settings import Settings, load_settings
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff

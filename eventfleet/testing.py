@@ -22,8 +22,8 @@ from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import parse_command
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.outcomes import Rejected, VersionConflict
 from eventfleet.deciders.pending_command import rejection

@@ -6,7 +6,7 @@ from typing import Any
 
 from eventfleet.aggregates.aggregate import Aggregate
 from eventfleet.aggregates.command_envelope import CommandEnvelope
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.state_command import StateCommand, fingerprint, make_events
 from eventfleet.model.payloads import Data
 from eventfleet.topics.codec import decode, encode

@@ -1,10 +1,14 @@
-"""The event of a command: what it has of the command's envelope."""
+"""The event of a command: what it has of the command's envelope, and its id.
+
+The id is derived from the command's, so that a repeated command is the same event.
+"""
 
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.topics.derived_id import derived_id
 from eventfleet.topics.event import (
     CloudEvent,
     CommandRecord,
@@ -13,6 +17,9 @@ from eventfleet.topics.event import (
     Identifier,
     Instant,
 )
+
+EVENT_IDS = UUID("6f1c7c52-4f3e-5d0c-9a57-2f6f0f2f7a11")
+_NAMESPACE = EVENT_IDS.bytes
 
 
 class UndecodedCommand(CloudEvent, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=True):
@@ -56,3 +63,11 @@ def event_of_command(
         reply_to=command.reply_to,
         fingerprint=fingerprint,
     )
+
+
+def event_id(domain: str, aggregate_id: str, command_id: str, index: int = 0) -> str:
+    """Return the id of a command's event, the first unless `index` says another.
+
+    It is the UUIDv5 of its arguments in EVENT_IDS.
+    """
+    return derived_id(_NAMESPACE, f"{domain}\0{aggregate_id}\0{command_id}\0{index}")

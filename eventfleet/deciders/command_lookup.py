@@ -6,10 +6,10 @@ from typing import Any
 
 from eventfleet.deciders.command_attempts import TOO_LARGE, Attempt, Found, end_all
 from eventfleet.deciders.commander import Commander
+from eventfleet.deciders.concurrency import run_all
 from eventfleet.deciders.expected_version import is_expected
 from eventfleet.deciders.failures import replay_failed
 from eventfleet.deciders.outcomes import Unavailable
-from eventfleet.deciders.run_all import Part, run_all
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.querier import Querier
@@ -29,20 +29,25 @@ class CommandLookup:
         A command without a payload needs no state, only the next event number. For a cached state
         the Querier answers both in one query.
         """
+        states = self._querier.latest_states
         on_state: list[Attempt] = []
         on_number: list[Attempt] = []
         for attempt in attempts:
-            with_state = attempt.needs_state or self._querier.is_cached(attempt.aggregate_id)
+            with_state = attempt.needs_state or states.is_cached(attempt.aggregate_id)
             (on_state if with_state else on_number).append(attempt)
-        parts: list[Part] = [self._find_states(on_state)] if on_state else []
-        await run_all([*parts, self._find_numbers(on_number)] if on_number else parts)
+        if not on_number:
+            await self._find_states(on_state)
+        elif not on_state:
+            await self._find_numbers(on_number)
+        else:
+            await run_all([self._find_states(on_state), self._find_numbers(on_number)])
 
     async def _find_states(self, attempts: Sequence[Attempt]) -> None:
         queries = [
             LatestStateQuery(each.aggregate_id, each.event.id, (*each.sees,)) for each in attempts
         ]
         try:
-            results = await self._querier.latest_states(queries)
+            results = await self._querier.latest_states.build_all(queries)
         except ServerUnavailable as error:
             end_all(attempts, Unavailable(str(error)))
             return

@@ -10,12 +10,13 @@ from datetime import datetime
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Unavailable
-from eventfleet.deciders.pending_command import Destination, destination_of, repeat_outcome
+from eventfleet.deciders.pending_command import repeat_outcome
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter
 from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.partitioner import Destination, destination_of
 from eventfleet.topics.record import ProducerRecord
 
 

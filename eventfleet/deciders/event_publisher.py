@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from eventfleet.deciders.pending_command import Destination, destination_of
 from eventfleet.stores.contracts import Clock, LogWriter
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.partitioner import Destination, destination_of
 from eventfleet.topics.record import ProducerRecord
 
 MIN_WAIT_SECONDS = 0.05

@@ -33,11 +33,11 @@ from eventfleet.deciders.command_attempts import (
 )
 from eventfleet.deciders.command_lookup import CommandLookup
 from eventfleet.deciders.commander import Commander, TooLate
+from eventfleet.deciders.concurrency import Part, Timeout, beside, run_all
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Unavailable
 from eventfleet.deciders.repeated_commands import repeat_answer
-from eventfleet.deciders.run_all import Part, beside, run_all
 from eventfleet.deciders.state_command import (
     NewEvents,
     StateCommand,
@@ -45,7 +45,6 @@ from eventfleet.deciders.state_command import (
     seen_event_ids,
     undecidable,
 )
-from eventfleet.deciders.timeout import Timeout
 from eventfleet.model.domain import Domain
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import Clock
@@ -86,6 +85,7 @@ class Manager:
         jitter: Callable[[], float] = random.random,
         announce: Announce | None = None,
     ) -> None:
+        domain.prepare()
         self._domain, self._clock, self._jitter = domain, clock, jitter
         self._announce = announce
         self._querier, self._commander, self._publisher = querier, commander, publisher
@@ -113,7 +113,8 @@ class Manager:
             groups: list[Sequence[Attempt]] = []
             for batch in self._unanswered.batches(attempts, MAX_BATCH_COMMANDS):
                 groups += self._divide(batch)
-            await run_all([self._decide_together(group, deadline) for group in groups])
+            parts = [self._decide_together(group, deadline) for group in groups]
+            await (parts[0] if len(parts) == 1 else run_all(parts))
 
     def _with_seen(self, attempts: Sequence[Attempt]) -> list[Attempt]:
         """Note what the decisions see, and end those on which the domain's `sees` raises."""
@@ -139,12 +140,12 @@ class Manager:
     def _decide_optimistically(self, attempt: Attempt) -> None:
         """Decide a command on the cached state, if there is one and events come of it: only the
         latest state can tell another outcome."""
-        if live := self._querier.peek_cached(attempt.aggregate_id):
+        if live := self._querier.latest_states.peek_cached(attempt.aggregate_id):
             number = self._commander.dispense(live)
             made = decide_events(self._domain, attempt.command, live, number, {})
             if isinstance(made, NewEvents):
                 attempt.made = made
-                attempt.live = self._querier.take_cached(attempt.aggregate_id)
+                attempt.live = self._querier.latest_states.take_cached(attempt.aggregate_id)
 
     async def _decide_together(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
         """Decide commands of different aggregates, and again those that another writer has beaten.
@@ -202,7 +203,7 @@ class Manager:
         finally:
             states = [attempt.live for attempt in attempts if attempt.live]
             self._commander.update_states(states)
-            self._querier.keep(states)
+            self._querier.latest_states.keep(states)
 
     def _end_unanswered(self, attempt: Attempt, outcome: Unavailable) -> None:
         self._unanswered.add(attempt.aggregate_id)
@@ -212,7 +213,7 @@ class Manager:
         """Find the latest states, validate, and put the events."""
         await self._lookup.find(attempts)
         decided: list[Attempt] = []
-        parts: list[Part] = []
+        repeats: list[Part] = []
         for attempt in attempts:
             match attempt.progress:
                 case Found(event=None, next_version=version):
@@ -224,15 +225,19 @@ class Manager:
                     else:
                         attempt.end(made)
                 case Found(event=EventRecord() as first):
-                    parts.append(self._repeat(attempt, first))
-        await run_all([self._put(decided), *parts] if decided else parts)
+                    repeats.append(self._repeat(attempt, first))
+        if not repeats and decided:
+            await self._put(decided)
+        elif repeats:
+            await run_all([self._put(decided), *repeats] if decided else repeats)
 
     async def _put(self, attempts: Sequence[Attempt]) -> None:
         for attempt in attempts:
             attempt.progress = PUTTING
         steady = self._clock.steady
         errors = await self._commander.put(
-            _events_of(attempts), lambda index: attempts[index].command.is_late(steady())
+            [each.made.events for each in attempts if each.made],
+            lambda index: attempts[index].command.is_late(steady()),
         )
         self._unanswered.discard(attempt.aggregate_id for attempt in attempts)
         for attempt, error in zip(attempts, errors, strict=True):
@@ -248,7 +253,7 @@ class Manager:
                     self._end_unanswered(attempt, Unavailable(str(error)))
 
     async def _publish(self, stored: Sequence[Attempt], deadline: datetime) -> None:
-        events = _events_of(stored)
+        events = [each.made.events for each in stored if each.made]
         if self._announce:
             self._announce([*chain(*events)])
         published = await self._publisher.publish([each[-1] for each in events], deadline)
@@ -261,7 +266,3 @@ class Manager:
     async def _repeat(self, attempt: Attempt, first: EventRecord) -> None:
         place = self._publisher.destination(first).name
         attempt.end(await repeat_answer(self._querier, attempt.command, first, place))
-
-
-def _events_of(attempts: Sequence[Attempt]) -> list[list[EventRecord]]:
-    return [attempt.made.events for attempt in attempts if attempt.made]

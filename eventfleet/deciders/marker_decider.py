@@ -21,7 +21,6 @@ from eventfleet.deciders.pending_command import (
     STALE,
     PendingCommand,
     ProducedNote,
-    destination_of,
     rejection,
     repeat_outcome,
 )
@@ -40,6 +39,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.retry import MARKER
 from eventfleet.topics.event import EventKey
+from eventfleet.topics.partitioner import destination_of
 
 MAX_UNFINISHED = 10_000
 OK = MarkStatus.OK

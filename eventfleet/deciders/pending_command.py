@@ -1,7 +1,6 @@
 """PendingCommand: one command on its way through the marker, and the outcomes that it may get."""
 
 from datetime import datetime
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -19,8 +18,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.topics.codec import EVENT_HEADERS, decode
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.names import Topics
-from eventfleet.topics.partitioner import partition_of
+from eventfleet.topics.partitioner import Destination
 from eventfleet.topics.record import ProducerRecord, make_tuple
 
 MINE, STALE = MarkStatus.MINE, MarkStatus.STALE
@@ -40,14 +38,6 @@ class ProducedNote(NamedTuple):
     incarnation: Incarnation
     position: Position
     outcome: Outcome | None
-
-
-class Destination(NamedTuple):
-    """The topic and partition of an event; `name` has both, for answers."""
-
-    topic: str
-    partition: int
-    name: str
 
 
 class PendingCommand:
@@ -112,16 +102,6 @@ class PendingCommand:
         note = make_tuple(Note, (self.aggregate_id, self.marked.event_id, self.marked.prev))
         fields = note, incarnation, position, confirmed_outcome(self)
         self.unconfirmed = make_tuple(ProducedNote, fields)
-
-
-def destination_of(event: EventRecord, partitions: int) -> Destination:
-    return _destination(event.domain, partition_of(event.aggregate_id, partitions))
-
-
-@lru_cache(maxsize=1024)
-def _destination(domain: str, partition: int) -> Destination:
-    topic = Topics.of(domain).events
-    return Destination(topic, partition, f"{topic}/{partition}")
 
 
 # Outcomes

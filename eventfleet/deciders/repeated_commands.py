@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import IdReused, Outcome, Repeated, Unavailable
 from eventfleet.deciders.state_command import StateCommand
 from eventfleet.states.querier import Querier

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_of_command
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id, event_of_command
 from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.failures import decide_failed
 from eventfleet.deciders.outcomes import Outcome, Rejected
@@ -26,7 +25,6 @@ from eventfleet.topics.event import (
     EventRecord,
     ExpectedVersion,
 )
-from eventfleet.topics.names import wire_name
 
 FINGERPRINT_DIGITS = 16
 """Hexadecimal: two commands with one id are a mistake, not an attack."""
@@ -118,7 +116,7 @@ def make_events(
 def _nth_event(
     domain: Domain[Any], command: StateCommand, index: int, payload: Event, version: int, last: bool
 ) -> EventRecord:
-    kind, first = wire_name(type(payload)), command.event
+    (kind, schema_version), first = domain.types_by_class[type(payload)], command.event
     own_id = first.id
     if index:
         own_id = event_id(domain.name, first.aggregate_id, command.command_id, index)
@@ -127,7 +125,7 @@ def _nth_event(
         id=own_id,
         type=kind,
         data=msgspec.to_builtins(payload),
-        schema_version=domain.latest_schema_version(kind),
+        schema_version=schema_version,
         version=version,
         reply_to=first.reply_to if last else None,
     )

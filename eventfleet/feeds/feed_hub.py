@@ -275,7 +275,7 @@ class FeedHub:
                 for message in together:
                     with suppress(InvalidRecord):  # others may publish what is none
                         event = decode(message)
-                        self._queries.note(event)
+                        self._queries.latest_states.note(event)
                         if feed := self._feeds.get(event.aggregate_id):
                             feed.receive(event)
 

@@ -18,6 +18,7 @@ from eventfleet.model.command_rules import (
     Decides,
     Emits,
     Rejection,
+    command_class,
     command_name,
 )
 from eventfleet.model.declaration import Declaration, Route, S
@@ -26,7 +27,7 @@ from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
-from eventfleet.model.value_copy import copy_value
+from eventfleet.model.value_copy import copier, copy_value
 from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
@@ -55,6 +56,10 @@ class Domain(Declaration[S]):
         default_factory=dict, init=False, repr=False
     )
 
+    types_by_class: dict[type[Event], tuple[str, int]] = field(
+        default_factory=dict, init=False, repr=False
+    )
+
     def __post_init__(self) -> None:
         try:
             msgspec.convert(self.name, DomainName)
@@ -65,6 +70,21 @@ class Domain(Declaration[S]):
         self._event_types.update(
             (wire_name(kind), (kind, 1 + len(self.upcasters.get(kind, ())))) for kind in self.events
         )
+        self.types_by_class.update(
+            (kind, (name, version)) for name, (kind, version) in self._event_types.items()
+        )
+
+    def prepare(self) -> None:
+        """Make what the first command would wait for. DeclarationError: see `state_shape`."""
+        for table in ("state_shape", "needs_size", "needs_types", "_storable", "_rules"):
+            getattr(self, table)
+        for kind in (self.state, *self.command_classes):
+            copier(kind)
+
+    @cached_property
+    def command_classes(self) -> frozenset[type]:
+        """The classes of the declared commands."""
+        return frozenset(kind for rule in self.commands if (kind := command_class(rule)))
 
     @cached_property
     def needs_size(self) -> bool:

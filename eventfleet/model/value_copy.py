@@ -13,6 +13,8 @@ import msgspec
 from msgspec import inspect
 from msgspec.structs import force_setattr
 
+from eventfleet.topics.event import EventRecord
+
 Copier = Callable[[Any], Any]
 
 ATOMS = frozenset(
@@ -40,18 +42,21 @@ def copy_value(value: Any) -> Any:
     return deepcopy(value)
 
 
-def copier(kind: Any) -> Copier:
-    """Return the function that copies values of a type: of an immutable one, the value itself."""
-    return _make_copier(kind)
+def copy_event(event: EventRecord) -> EventRecord:
+    """Return an event whose payload is the caller's own."""
+    return msgspec.structs.replace(event, data=copy_value(event.data))
 
 
-@lru_cache(maxsize=1024)
 def _make_copier(kind: Any) -> Copier:
     try:
         shape = inspect.type_info(kind)
     except (TypeError, NameError):
         return deepcopy
     return _copier(shape, frozenset())
+
+
+copier: Callable[[Any], Copier] = lru_cache(maxsize=1024)(_make_copier)
+"""Returns the function that copies values of a type: of an immutable one, the value itself."""
 
 
 def keep(value: Any) -> Any:

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from eventfleet.roles.append_parking import ROLE
 from eventfleet.roles.append_plan import AppendItem, FastPlan, Heads, Plan
-from eventfleet.states.cache_statistics import cache_statistics
-from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.lru_cache import LruCache, cache_statistics
 from eventfleet.stores.contracts import NO_HEAD, EventStore, Head
 
 

@@ -23,9 +23,8 @@ from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.snapshot_maker import SnapshotMaker
 from eventfleet.roles.takeover import RoleStart
-from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states
-from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.lru_cache import LruCache, cache_statistics
 from eventfleet.stores.contracts import (
     NO_HEAD,
     Clock,

@@ -12,12 +12,11 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
 from eventfleet.deciders.decider import Decider
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome
-from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, State
 from eventfleet.model.views import Row
@@ -204,7 +203,8 @@ class EventService(Generic[S]):
         if data is not None:
             raise TypeError("a command object has its data itself: `data` goes with a name only")
         kind = type(command)
-        if command_class(self._domain.rule(kind.__name__)) is not kind:
+        if kind not in self._domain.command_classes:
+            self._domain.rule(kind.__name__)
             given = f"{kind.__module__}.{kind.__qualname__}"
             raise InvalidRecord("type", f"{given} is not a command class of {self._domain.name}")
         return kind.__name__, command

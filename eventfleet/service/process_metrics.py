@@ -18,7 +18,7 @@ from eventfleet.service.metric_definitions import (
     SERVER_SECONDS,
 )
 from eventfleet.service.metric_families import histogram_family, number_family
-from eventfleet.states.cache_statistics import all_cache_statistics
+from eventfleet.states.lru_cache import all_cache_statistics
 from eventfleet.stores.server_calls import server_calls
 
 UNKNOWN_VERSION = "unknown"

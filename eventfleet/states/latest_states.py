@@ -5,9 +5,8 @@ from copy import deepcopy
 from typing import Any, NamedTuple
 
 from eventfleet.model.domain import Domain
-from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.live_state import LiveState, ReplayFailed, load_live_states
-from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.lru_cache import LruCache, cache_statistics
 from eventfleet.stores.contracts import DomainStores, Tail, TailQuery
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventKey, EventRecord
@@ -88,12 +87,12 @@ class LatestStates:
         """
         cached = {query.aggregate_id: self._cache.take(query.aggregate_id) for query in queries}
         bases = await self._bases(cached)
-        tails = await self._tails(
-            [
-                TailQuery(each, bases[each].version, event_id, seen)
-                for each, event_id, seen in queries
-            ]
-        )
+        wanted = [
+            TailQuery(each, bases[each].version, event_id, seen) for each, event_id, seen in queries
+        ]
+        # One query for all, or one for each where that is too much.
+        read = await self._stores.events.tails(wanted, MAX_BATCH_EVENTS)
+        tails: Sequence[Tail | None] = read or [await self._tail(query) for query in wanted]
         for query, tail in zip(queries, tails, strict=True):
             known = cached[query.aggregate_id] is not None
             bases[query.aggregate_id].contended = known and (tail is None or bool(tail.events))
@@ -138,11 +137,6 @@ class LatestStates:
         if missing := [aggregate_id for aggregate_id in cached if aggregate_id not in bases]:
             bases |= await load_live_states(self._domain, self._stores, missing)
         return bases
-
-    async def _tails(self, queries: Sequence[TailQuery]) -> Sequence[Tail | None]:
-        """Run one query for all, or one for each where that is too much."""
-        tails = await self._stores.events.tails(queries, MAX_BATCH_EVENTS)
-        return tails or [await self._tail(query) for query in queries]
 
     async def _tail(self, query: TailQuery) -> Tail | None:
         """None for a history that is too long to be read in one go."""

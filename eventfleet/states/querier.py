@@ -1,6 +1,6 @@
 """Querier: answers with the events, snapshots and states of one domain's aggregates."""
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +11,7 @@ from jsonpatch import JsonPatch
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Data, State
-from eventfleet.states.latest_states import LatestStateQuery, LatestStateResult, LatestStates
+from eventfleet.states.latest_states import LatestStates
 from eventfleet.states.live_state import LiveState, ReplayFailed, restore
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -74,7 +74,8 @@ class Querier(Generic[S]):
     A state is built from the nearest snapshot (the latest state also from the `cache`) and the
     events after it. ReplayFailed names the event whose evolve or upcaster raised. A latest state of
     at most `limit` bytes as JSON is saved as a snapshot, behind the answer and while the Querier is
-    `running`: no answer waits for that, and none fails with it. `views` answers queries of views.
+    `running`: no answer waits for that, and none fails with it. `views` answers queries of views,
+    `latest_states` those of the Manager.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Querier(Generic[S]):
         """
         self._domain, self._stores = domain, stores
         cache = LruCache(0) if cache is None else cache
-        self._latest_states = LatestStates(domain, stores, cache, role)
+        self.latest_states = LatestStates(domain, stores, cache, role)
         self.views = ViewReader(domain, stores.views)
         self.saver = SnapshotSaver(
             domain, stores.snapshots, clock, limit=limit, name="queries' snapshot saver"
@@ -162,7 +163,7 @@ class Querier(Generic[S]):
 
     async def latest(self, aggregate_id: str) -> StateAt[S] | None:
         """The state after all stored events, saved as a snapshot; None without any event."""
-        live = await self._latest_states.build(aggregate_id)
+        live = await self.latest_states.build(aggregate_id)
         self.saver.save_copy_later(live)
         return self._answer(live)
 
@@ -202,30 +203,6 @@ class Querier(Generic[S]):
         return MissingEvents(aggregate_id, after, latest, events)
 
     # Queries of the Manager
-
-    async def latest_states(self, queries: Sequence[LatestStateQuery]) -> list[LatestStateResult]:
-        """The latest states of different aggregates, and whether an event of each is stored; as
-        `LatestStates.build_all`. `keep` gives the states back."""
-        return await self._latest_states.build_all(queries)
-
-    def keep(self, states: Iterable[LiveState]) -> None:
-        """Put states (back) into the cache."""
-        self._latest_states.keep(states)
-
-    def peek_cached(self, aggregate_id: str) -> LiveState | None:
-        """The cached state, unless it is likely to be stale."""
-        return self._latest_states.peek_cached(aggregate_id)
-
-    def take_cached(self, aggregate_id: str) -> LiveState | None:
-        """Take the cached state out; `keep` returns it."""
-        return self._latest_states.take_cached(aggregate_id)
-
-    def note(self, event: EventRecord) -> None:
-        """Note that the cached state is stale, if the event is above it."""
-        self._latest_states.note(event)
-
-    def is_cached(self, aggregate_id: str) -> bool:
-        return self._latest_states.is_cached(aggregate_id)
 
     async def find_stored(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         """The stored events among these, as they are stored."""

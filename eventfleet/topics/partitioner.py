@@ -1,6 +1,10 @@
-"""Kafka's murmur2 partitioner, as its Java client computes it."""
+"""Kafka's murmur2 partitioner, as its Java client computes it, and where events go by it."""
 
 from functools import lru_cache
+from typing import NamedTuple
+
+from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -26,3 +30,21 @@ def murmur2(key: bytes) -> int:
 def partition_of(aggregate_id: str, partitions: int) -> int:
     """Return the partition, 0..partitions-1, that holds an aggregate."""
     return (murmur2(aggregate_id.encode()) & 0x7FFFFFFF) % partitions
+
+
+class Destination(NamedTuple):
+    """The topic and partition of an event; `name` has both, for answers."""
+
+    topic: str
+    partition: int
+    name: str
+
+
+def destination_of(event: EventRecord, partitions: int) -> Destination:
+    return _destination(event.domain, partition_of(event.aggregate_id, partitions))
+
+
+@lru_cache(maxsize=1024)
+def _destination(domain: str, partition: int) -> Destination:
+    topic = Topics.of(domain).events
+    return Destination(topic, partition, f"{topic}/{partition}")

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventfleet.deciders.timeout import Timeout
+from eventfleet.deciders.concurrency import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.web import commands, dead_letters, listings, probes, queries, views
 from eventfleet.web.access import UNRESTRICTED, Access, Grant, OpenAccess

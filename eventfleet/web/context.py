@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from eventfleet.deciders.timeout import Timeout
+from eventfleet.deciders.concurrency import Timeout
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
 from eventfleet.service.parked_aggregates import ParkedAggregates

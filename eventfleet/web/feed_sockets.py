@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from eventfleet.deciders.timeout import Timeout
+from eventfleet.deciders.concurrency import Timeout
 from eventfleet.feeds.feed_hub import TooSlow
 from eventfleet.feeds.feed_session import FeedSession, FollowedDomain, SendFrame
 from eventfleet.stores.errors import ServerUnavailable

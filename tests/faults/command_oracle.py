@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.command_fleet import CommandFleet
 from tests.faults.command_senders import CommandAnswer, LastNote, SentCommand

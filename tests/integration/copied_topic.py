@@ -19,7 +19,8 @@ from eventfleet.topics.topic_specs import TopicSpec
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
-from eventfleet.workers.owner import OwnerState, OwnerTimeouts, RoleFactory
+from eventfleet.workers.owner import OwnerState, RoleFactory
+from eventfleet.workers.owner_outage import OwnerTimeouts
 from tests.integration.copy_role import ROLE, CopyAgent
 
 PARTITIONS = 4

@@ -8,7 +8,7 @@ from random import Random
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.feeds.channel_commands import ChannelCommand
 from tests.simulation.accounts import accounts
 from tests.simulation.channel_world import ChannelScenario, ChannelWorld, Sending

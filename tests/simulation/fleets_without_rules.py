@@ -11,7 +11,7 @@ from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.state_command import NewEvents, StateCommand, decide_events
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
-from eventfleet.states.latest_states import LatestState, LatestStateQuery
+from eventfleet.states.latest_states import LatestState, LatestStateQuery, LatestStates
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import Duplicate
 from eventfleet.topics.event import EventRecord
@@ -44,12 +44,17 @@ class PutsOneByOne(Commander):
 class TrustsItsCache(Querier[Any]):
     """Without: the store is read before a cached state is taken for the latest."""
 
-    async def latest_states(self, queries: Sequence[LatestStateQuery]) -> Any:
-        cache = self._latest_states._cache
-        if all(query.aggregate_id in cache for query in queries):
-            cached = [cache.take(query.aggregate_id) for query in queries]
+    def __init__(self, *about: Any, **named: Any) -> None:
+        super().__init__(*about, **named)
+        self.latest_states.__class__ = TrustedStates
+
+
+class TrustedStates(LatestStates):
+    async def build_all(self, queries: Sequence[LatestStateQuery]) -> Any:
+        if all(query.aggregate_id in self._cache for query in queries):
+            cached = [self._cache.take(query.aggregate_id) for query in queries]
             return [LatestState(live, None) for live in cached if live]
-        return await super().latest_states(queries)
+        return await super().build_all(queries)
 
 
 class RejectsByItsCache(Manager):
@@ -57,7 +62,7 @@ class RejectsByItsCache(Manager):
 
     def _decide_optimistically(self, attempt: Attempt) -> None:
         super()._decide_optimistically(attempt)
-        live = self._querier.peek_cached(attempt.aggregate_id)
+        live = self._querier.latest_states.peek_cached(attempt.aggregate_id)
         if not attempt.made and live and attempt.command.expected_version is None:
             made = decide_events(self._domain, attempt.command, live, live.version + 1, {})
             if not isinstance(made, NewEvents):

@@ -14,7 +14,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.role import ChunkReport
-from eventfleet.states.cache_statistics import cache_statistics
+from eventfleet.states.lru_cache import cache_statistics
 from eventfleet.stores.contracts import AssignPosition, Head, PlaceParked, VersionRange
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.errors import Duplicate, Fenced, Misconfigured, ServerUnavailable

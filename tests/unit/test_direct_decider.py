@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.direct_decider import DirectDecider
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
 from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.model.command_rules import Emits

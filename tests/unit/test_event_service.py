@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.direct_decider import DirectDecider
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.domains.bank import Withdraw, bank

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from eventfleet.commands import Conflict, VersionConflict
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import parse_command
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.expected_version import is_expected
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import (

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,

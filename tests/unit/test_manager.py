@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
@@ -186,7 +186,7 @@ async def test_a_state_that_another_writers_event_is_noted_of_is_read_first(
     async with SyncFixture(kept=desk).open() as other:
         await other.send("PutIn", cents=5)
     for event in await desk.stored():
-        desk.querier.note(event)
+        desk.querier.latest_states.note(event)
     desk.store.calls.clear()
     assert isinstance(await desk.send("TakeOut", cents=9), Accepted)
     assert [name for name, _ in desk.store.calls] == ["tails", "put"]
@@ -196,7 +196,7 @@ async def test_an_event_that_is_noted_and_not_stored_leaves_no_gap(desk: SyncFix
     """Such as one of another fleet that shares the channels, and not the store."""
     await desk.send("PutIn", cents=5)
     [stored] = await desk.stored()
-    desk.querier.note(replace(stored, id="foreign", version=2))
+    desk.querier.latest_states.note(replace(stored, id="foreign", version=2))
     assert isinstance(await desk.send("PutIn", cents=5), Accepted)
     assert [event.version for event in await desk.stored()] == [1, 2]
 

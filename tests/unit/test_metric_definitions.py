@@ -20,7 +20,7 @@ from eventfleet.service.metric_definitions import (
     WORKER,
     MetricDefinition,
 )
-from eventfleet.states.cache_statistics import cache_statistics
+from eventfleet.states.lru_cache import cache_statistics
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.server_calls import timed_call
 from eventfleet.topics.record import LogRecord

@@ -7,7 +7,7 @@ from uuid import uuid5
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.event_id import EVENT_IDS, event_id
+from eventfleet.deciders.command_event import EVENT_IDS, event_id
 from eventfleet.deciders.proposed_event import propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.model.command_rules import Emits

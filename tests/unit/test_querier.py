@@ -15,10 +15,9 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
 from eventfleet.snapshot_rules import every
 from eventfleet.states import snapshot_saver
-from eventfleet.states.cache_statistics import cache_statistics
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import LiveState
-from eventfleet.states.lru_cache import LruCache
+from eventfleet.states.lru_cache import LruCache, cache_statistics
 from eventfleet.states.querier import Querier, StateAt, diff_states
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
@@ -269,9 +268,9 @@ async def cached(memory: InMemoryServers) -> Querier[Tally]:
 
 async def keep_latest(querier: Querier[Tally]) -> LiveState:
     """As the Manager does: take the state out, and give it back."""
-    (result,) = await querier.latest_states([LatestStateQuery("a", "1")])
+    (result,) = await querier.latest_states.build_all([LatestStateQuery("a", "1")])
     assert isinstance(result, LatestState)
-    querier.keep([result.live])
+    querier.latest_states.keep([result.live])
     return result.live
 
 
@@ -312,8 +311,8 @@ async def test_states_that_are_cached_are_counted_as_hits() -> None:
     queries = Querier(domain, memory.stores, memory.clock, cache=cache)
     wanted = [LatestStateQuery(key, "none") for key in "ab"]
     for _ in range(2):
-        found = await manager.latest_states(wanted)
-        manager.keep([each.live for each in found if isinstance(each, LatestState)])
+        found = await manager.latest_states.build_all(wanted)
+        manager.latest_states.keep([each.live for each in found if isinstance(each, LatestState)])
     for key in "abc":
         await queries.latest(key)
     of_manager = cache_statistics(domain.name, "command", "states")
@@ -326,9 +325,9 @@ async def test_a_query_hands_out_a_copy_of_what_is_cached(memory: InMemoryServer
     domain = Domain("tally", state=Trail, evolve=extend, events=[Counted])
     querier: Querier[Trail] = Querier(domain, memory.stores, memory.clock, cache=LruCache(1))
     await memory.store("b-1", "b")
-    (found,) = await querier.latest_states([LatestStateQuery("b", "")])
+    (found,) = await querier.latest_states.build_all([LatestStateQuery("b", "")])
     assert isinstance(found, LatestState)
-    querier.keep([found.live])
+    querier.latest_states.keep([found.live])
     latest = await querier.latest("b")
     assert latest is not None
     latest.state.trail.append("the caller's")
@@ -340,18 +339,21 @@ async def test_a_query_hands_out_a_copy_of_what_is_cached(memory: InMemoryServer
 async def test_a_query_builds_its_own_state_while_the_manager_has_the_cached_one(
     memory: InMemoryServers, cached: Querier[Tally]
 ) -> None:
-    (taken,) = await cached.latest_states([LatestStateQuery("a", "1")])
+    (taken,) = await cached.latest_states.build_all([LatestStateQuery("a", "1")])
     assert isinstance(taken, LatestState)
-    assert not cached.is_cached("a")
+    assert not cached.latest_states.is_cached("a")
     latest = await cached.latest("a")
     assert latest is not None
     assert latest.version == 5
-    assert not cached.is_cached("a")
+    assert not cached.latest_states.is_cached("a")
 
 
 async def test_a_query_does_not_fill_the_cache(cached: Querier[Tally]) -> None:
     assert await cached.latest("b") is None
-    assert (cached.is_cached("a"), cached.is_cached("b")) == (True, False)
+    assert (cached.latest_states.is_cached("a"), cached.latest_states.is_cached("b")) == (
+        True,
+        False,
+    )
 
 
 async def test_a_state_too_large_is_answered_and_not_saved(memory: InMemoryServers) -> None:

@@ -19,7 +19,7 @@ from eventfleet.aggregates import (
     SkipRepeated,
 )
 from eventfleet.aggregates.repository import DEFAULT_PARTITIONS
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, Repeated
 from eventfleet.stores.contracts import DomainStores, StoreRegistry
 from eventfleet.stores.errors import (

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, Snapshot

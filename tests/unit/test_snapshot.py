@@ -19,7 +19,7 @@ from eventfleet.roles.redrive_schedule import COMPARE_INTERVAL
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.snapshot_rules import Rule, after, every, on, size
-from eventfleet.states.cache_statistics import cache_statistics
+from eventfleet.states.lru_cache import cache_statistics
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.contracts.dead_letters import ParkedEntries, ParkedQuery

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import ParsedCommand
 from eventfleet.deciders.decider import Answer, Decider
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain

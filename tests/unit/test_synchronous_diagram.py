@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.commander import Commander
-from eventfleet.deciders.event_id import event_id
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Accepted, Failed, Rejected, Unavailable
@@ -75,6 +75,7 @@ class Components:
         self.commander = Commander(self.event_storage, saver, partitions=1)
         publisher = EventPublisher(self.stream, CLOCK, partitions=1)
         querier = self._traced("Querier", self.querier)
+        querier.latest_states = self._traced("Querier", self.querier.latest_states)
         commander = self._traced("Commander", self.commander)
         self.manager = Manager(till, querier, commander, publisher, CLOCK)
 
@@ -109,7 +110,7 @@ class Components:
 
     async def find(self) -> Any:
         """What the Querier answers the Manager."""
-        (result,) = await self.querier.latest_states([LatestStateQuery("a", "unknown")])
+        (result,) = await self.querier.latest_states.build_all([LatestStateQuery("a", "unknown")])
         return result
 
     async def saved(self) -> list[tuple[int, dict[str, Any]]]:
@@ -149,7 +150,7 @@ async def test_event_service_has_manager_decide_what_provider_requests(
 async def test_manager_without_validator_passes_without_a_state(components: Components) -> None:
     await components.put_in(5)
     assert isinstance(await components.service.send("a", "Note", {"text": "a"}), Accepted)
-    assert "Querier.latest_states" not in components.calls("Querier")
+    assert "Querier.build_all" not in components.calls("Querier")
     assert components.calls("SnapshotStorage") == []
 
 
@@ -161,9 +162,9 @@ async def test_manager_gets_the_latest_state_from_querier_before_all_else(
 ) -> None:
     await components.service.send("a", "PutIn", {"cents": 5}, command_id="1")
     called = [call for call in components.calls("Querier", "Commander") if "is_cached" not in call]
-    assert called[:2] == ["Querier.peek_cached", "Querier.latest_states"]
+    assert called[:2] == ["Querier.peek_cached", "Querier.build_all"]
     query = LatestStateQuery("a", event_id("till", "a", "1"))
-    assert components.arguments("Querier.latest_states") == [[query]]
+    assert components.arguments("Querier.build_all") == [[query]]
 
 
 # Querier ->> SnapshotStorage: get snapshot

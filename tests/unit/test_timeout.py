@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from eventfleet.deciders.timeout import Timeout
+from eventfleet.deciders.concurrency import Timeout
 
 
 async def test_what_takes_longer_ends_in_a_timeout_error() -> None:

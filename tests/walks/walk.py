@@ -40,8 +40,7 @@ class Walk:
     def _enter(self, frame: FrameType, event: str, _: Any) -> None:
         if event != "call" or not (file := _file_of(frame)):
             return
-        if not frame.f_code.co_name.startswith("<"):
-            self.functions.setdefault(frame.f_code, file)
+        self.functions.setdefault(frame.f_code, file)
         self.depth = max(self.depth, _depth(frame))
         room = file.split("/")[0]
         self.room_changes += room != self._room
@@ -49,6 +48,8 @@ class Walk:
 
 
 def _file_of(frame: FrameType) -> str:
+    if frame.f_code.co_name.startswith("<"):
+        return ""
     path = Path(frame.f_code.co_filename)
     return path.relative_to(PACKAGE).as_posix() if path.is_relative_to(PACKAGE) else ""
 

@@ -7,10 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, 
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
-from eventfleet.model.value_copy import copy_value
+from eventfleet.model.value_copy import copy_event, copy_value
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
-from eventfleet.stores.memory.copies import copy_event
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.outbox import MemoryOutbox
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
+from eventfleet.model.value_copy import copy_event
 from eventfleet.stores.contracts import (
     AssignPosition,
     Head,
@@ -20,7 +21,6 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.cursors import FeedPoint, decode_cursor, decode_feed_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
-from eventfleet.stores.memory.copies import copy_event
 from eventfleet.stores.memory.outbox import MemoryOutbox
 from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield

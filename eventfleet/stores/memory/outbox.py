@@ -3,8 +3,8 @@
 import time
 from collections.abc import Collection, Sequence
 
+from eventfleet.model.value_copy import copy_event
 from eventfleet.stores.contracts.outbox import BusNote, BusPlace
-from eventfleet.stores.memory.copies import copy_event
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventKey, EventRecord
 

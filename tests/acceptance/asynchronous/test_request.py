@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated, Unavailable
 from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.event_services import event_service

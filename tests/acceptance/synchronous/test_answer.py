@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Repeated
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.errors import Misconfigured
