@@ -10,16 +10,14 @@ from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from eventfleet.model.domain import Domain
 from eventfleet.model.views import View
-from eventfleet.roles.build_parking import BuildParking, build_name
-from eventfleet.roles.kept_builds import BuildKey, KeptBuilds
+from eventfleet.roles.build_parking import build_name
+from eventfleet.roles.kept_builds import BuildKey, KeptBuilds, ProjectedPartition
 from eventfleet.roles.recent_builds import RecentBuilds
 from eventfleet.roles.role import PartitionFault
 from eventfleet.roles.view_projector import ViewProjector
 from eventfleet.roles.view_statistics import ViewStatistics, build_statuses
-from eventfleet.stores.contracts import Clock
-from eventfleet.stores.contracts.views import ViewBuild, ViewBuilds, ViewStore
+from eventfleet.stores.contracts.views import ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
 
 BUILDS_INTERVAL = timedelta(seconds=2)
@@ -41,23 +39,18 @@ class BuildChoice:
 
     def __init__(
         self,
-        domain: Domain[Any],
-        partition: int,
-        views: ViewStore,
-        parking: BuildParking,
+        of: ProjectedPartition,
         kept: KeptBuilds,
-        clock: Clock,
         *,
         partitions: int,
         recent_builds: RecentBuilds,
         statistics: ViewStatistics,
     ) -> None:
-        self._domain, self._partition, self._views = domain, partition, views
-        self._parking, self._kept, self._clock = parking, kept, clock
-        self._partitions, self._recent_builds = partitions, recent_builds
-        self._statistics = statistics
+        self._domain, self._partition, _, self._views, self._parking, self._clock = of
+        self._kept, self._partitions = kept, partitions
+        self._recent_builds, self._statistics = recent_builds, statistics
         self._others: dict[str, tuple[Sequence[ViewBuild], datetime]] = {}
-        self.reached = FeedPoint.start(partition)
+        self.reached = FeedPoint.start(of.number)
 
     @property
     def is_due(self) -> bool:

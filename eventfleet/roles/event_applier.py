@@ -7,14 +7,13 @@ and in no other.
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from eventfleet.model.views import ProjectedEvent
-from eventfleet.roles.build_parking import BuildParking, ParkedFault, build_name
-from eventfleet.roles.kept_builds import BuildKey, KeptBuilds
+from eventfleet.roles.build_parking import ParkedFault, build_name
+from eventfleet.roles.kept_builds import BuildKey, KeptBuilds, ProjectedPartition
 from eventfleet.roles.parking import TooManyParked
 from eventfleet.roles.poison_events import RaisedOn
 from eventfleet.roles.projected_reader import ProjectedReader
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import ViewProjector
-from eventfleet.stores.contracts import EventStore
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord, Position
@@ -32,15 +31,10 @@ class EventApplier:
     """Applies events to builds, without those that they park."""
 
     def __init__(
-        self,
-        domain: str,
-        events: EventStore,
-        parking: BuildParking,
-        kept: KeptBuilds,
-        reader: ProjectedReader,
-        commit: Commit,
+        self, of: ProjectedPartition, kept: KeptBuilds, reader: ProjectedReader, commit: Commit
     ) -> None:
-        self._topic, self._events, self._parking = Topics.of(domain).events, events, parking
+        self._topic = Topics.of(of.domain.name).events
+        self._events, self._parking = of.events, of.parking
         self._kept, self._reader, self._commit = kept, reader, commit
 
     async def apply(

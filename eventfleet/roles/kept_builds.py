@@ -11,7 +11,7 @@ earlier one notes after that is refused.
 
 import logging
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.views import ProjectedEvent, View
@@ -19,7 +19,7 @@ from eventfleet.roles.build_parking import BuildParking, build_name
 from eventfleet.roles.held_builds import HeldBuilds
 from eventfleet.roles.view_projector import ViewProjector
 from eventfleet.roles.view_statistics import ViewStatistics
-from eventfleet.stores.contracts import Clock
+from eventfleet.stores.contracts import Clock, EventStore
 from eventfleet.stores.contracts.views import BuildProgress, ViewBuild, ViewBuilds, ViewStore
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 
@@ -29,6 +29,17 @@ BuildKey = tuple[str, int]
 logger = logging.getLogger(__name__)
 
 
+class ProjectedPartition(NamedTuple):
+    """A partition of a domain, and what the parts of its project role share."""
+
+    domain: Domain[Any]
+    number: int
+    events: EventStore
+    views: ViewStore
+    parking: BuildParking
+    clock: Clock
+
+
 class KeptBuilds:
     """The builds of one owner, by key.
 
@@ -36,25 +47,14 @@ class KeptBuilds:
     removed something, `looked_at` when it last looked for builds (None: it is to look soon).
     """
 
-    def __init__(
-        self,
-        domain: Domain[Any],
-        partition: int,
-        views: ViewStore,
-        parking: BuildParking,
-        clock: Clock,
-        *,
-        cached: int,
-        statistics: ViewStatistics,
-    ) -> None:
-        self._domain, self._partition, self._views = domain, partition, views
-        self._parking, self._clock = parking, clock
+    def __init__(self, of: ProjectedPartition, *, cached: int, statistics: ViewStatistics) -> None:
+        self._domain, self._partition, _, self._views, self._parking, self._clock = of
         self._cached, self._statistics = cached, statistics
         self.projectors: dict[BuildKey, ViewProjector] = {}
         self.read: set[BuildKey] = set()
-        self.held = HeldBuilds(domain.name, partition, parking)
+        self.held = HeldBuilds(of.domain.name, of.number, of.parking)
         self.looked_at: datetime | None = None
-        self.changed_at = clock.steady()
+        self.changed_at = of.clock.steady()
         self._noted: dict[BuildKey, BuildProgress] = {}
 
     def clear(self) -> None:

@@ -19,7 +19,7 @@ from eventfleet.model.views import ProjectedEvent
 from eventfleet.roles.build_choice import BuildChoice
 from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.event_applier import EventApplier
-from eventfleet.roles.kept_builds import KeptBuilds
+from eventfleet.roles.kept_builds import KeptBuilds, ProjectedPartition
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
 from eventfleet.roles.projected_reader import ProjectedReader
 from eventfleet.roles.recent_builds import RecentBuilds
@@ -65,17 +65,16 @@ class ProjectRole:
         self._writer, self._parking, self._clock, self._notifier = writer, parking, clock, notifier
         self._start = RoleStart(stores.events.registry, domain.name, ROLE, partition)
         self._reader = ProjectedReader(domain, parking)
-        place = domain, partition, views, parking
-        self._kept = KeptBuilds(*place, clock, cached=cached, statistics=statistics)
+        of = ProjectedPartition(domain, partition, stores.events, views, parking, clock)
+        self._kept = KeptBuilds(of, cached=cached, statistics=statistics)
         self._choice = BuildChoice(
-            *(*place, self._kept, clock),
+            *(of, self._kept),
             partitions=partitions,
             recent_builds=recent_builds or RecentBuilds(views, clock),
             statistics=statistics,
         )
-        parts = parking, self._kept, self._reader, self._commit_here
-        self._applier = EventApplier(domain.name, stores.events, *parts)
-        self._redrive = ViewRedrive(domain, partition, stores, *parts, clock)
+        self._applier = EventApplier(of, self._kept, self._reader, self._commit_here)
+        self._redrive = ViewRedrive(of, self._kept, self._reader, self._commit_here)
         self._awaited: deque[Any] = deque(maxlen=MAX_AWAITED_EVENTS)
         self._purged_at = clock.steady()
         self._next_offset = 0

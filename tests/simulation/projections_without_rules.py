@@ -5,13 +5,12 @@ from typing import Any
 
 from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.roles.build_parking import BuildParking
-from eventfleet.roles.build_redrive import BuildRedrive
 from eventfleet.roles.event_applier import EventApplier
 from eventfleet.roles.kept_builds import KeptBuilds
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.view_projector import NOT_STORED, CachedRow, CachedTable, ViewProjector
-from eventfleet.roles.view_redrive import ViewRedrive
+from eventfleet.roles.view_redrive import BuildRedrive, ViewRedrive
 from eventfleet.stores.contracts.dead_letters import ParkedEntries
 from eventfleet.stores.contracts.views import BuildProgress, StoredRow, ViewBuild, ViewBuilds
 from eventfleet.stores.cursors import FeedPoint
