@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,13 @@ import pytest
 from eventfleet.feeds.channel_names import ChannelNames
 from tests.acceptance.chat_client import ChatClient, in_room
 from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet import ROOT
 from tests.acceptance.http_service import HttpService, serving
 from tests.acceptance.kafka_by_hand import wait_for
 
-CHAT, ROOMS = "examples.chat", "examples.chat.rooms"
+GUIDE = (ROOT / "docs" / "guides" / "chat.md").read_text()
+CHAT, ROOMS = re.findall(r"EVENTFLEET_\w+=(examples\S+)", GUIDE)
+[COMMANDS] = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
 SERVICE_RESTART = 1012
 LONGER_THAN_A_CLAIM_SECONDS = 11.0
 
@@ -71,6 +75,15 @@ async def a_talk(one: str, other: str) -> None:
         assert [event["version"] for event in await late.up_to(6)] == [5, 6]
 
 
+async def the_guides_commands(url: str) -> None:
+    async with in_room(url, "guide", "ann") as ann:
+        for line in COMMANDS.splitlines():
+            await ann.write(line)
+            told = await ann.frame("outcome")
+            assert (told["id"], told["outcome"]) == (json.loads(line)["id"], "accepted")
+        assert len(await ann.up_to(6)) == 6
+
+
 async def what_is_no_command(client: ChatClient) -> None:
     for frame, field in (
         ("{", "frame"),
@@ -94,6 +107,7 @@ def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
     ):
         with commands_on_redis(fleet) as published:
             asyncio.run(a_talk(one.url, other.url))
+            asyncio.run(the_guides_commands(one.url))
         assert {"SendMessage", "EditMessage", "DeleteMessage", "Read"} <= published
         check_the_store(fleet)
         assert contents(one, "lobby") == contents(other, "lobby") == ["hi all", "ho"]
