@@ -10,7 +10,7 @@ from eventfleet.documents.stored_diff import from_stored_diff, to_stored_diff
 from eventfleet.model.value_copy import copy_value
 from eventfleet.topics.event import EventRecord
 
-CREATED_DOC = "created_doc"
+CREATED_DOC, ADOPTED_DOC = "created_doc", "adopted_doc"
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

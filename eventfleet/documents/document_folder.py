@@ -1,11 +1,11 @@
 """DocumentFolder: makes a document of its stored form and the events above it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Generic, TypeVar
 
 from jsonpatch import JsonPatchException, JsonPointerException
 
-from eventfleet.documents.change import to_change
+from eventfleet.documents.change import ADOPTED_DOC, to_change
 from eventfleet.documents.diff import Json, apply_diff, are_same
 from eventfleet.documents.document_cache import CachedDocument, DocumentForms
 from eventfleet.documents.document_codec import DocumentCodec, Fields
@@ -59,9 +59,15 @@ class DocumentFolder(Generic[T]):
         return None if document.fields is None else self._codec.to_history(document.fields)
 
     def fold(self, document: StoredDocument, events: Iterable[EventRecord]) -> StoredDocument:
-        """Apply events in order. InvalidDocument: one is missing, or does not fit."""
+        """Apply events in order; of an absent document that was adopted, the first one has it.
+
+        InvalidDocument: one is missing, or does not fit.
+        """
         before, after, version = document.fields or {}, self.history(document), document.version
         for event in events:
+            if not version and event.version > 1:
+                adopting = to_change(event)
+                after, version = adopting.metadata.get(ADOPTED_DOC), adopting.floor
             if event.version != version + 1:
                 raise InvalidDocument(
                     "version", f"event {event.version} of {document.id} follows {version}"
@@ -72,6 +78,22 @@ class DocumentFolder(Generic[T]):
             return document
         fields = None if after is None else self._stored(document.id, before, after)
         return StoredDocument(document.id, version, fields)
+
+    def fold_to(
+        self, document: StoredDocument, events: Sequence[EventRecord], version: int
+    ) -> StoredDocument | None:
+        """Return an absent document as it was after a version; None: no event tells.
+
+        `events` are its first ones, up to that version at least, where there are so many.
+        """
+        folded = [event for event in events if event.version <= version]
+        if folded:
+            return self.fold(document, folded) if folded[-1].version == version else None
+        if not events or (adopting := to_change(events[0])).floor != version:
+            return None
+        fields = adopting.metadata.get(ADOPTED_DOC)
+        stored = None if fields is None else self._stored(document.id, {}, fields)
+        return StoredDocument(document.id, version, stored)
 
     def _apply(self, id: Any, before: Json | None, event: EventRecord) -> Json | None:
         try:

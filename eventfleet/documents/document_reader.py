@@ -59,6 +59,25 @@ class DocumentReader(Generic[T]):
         is_assumed = may_be_absent and tail.document is None
         return CachedDocument(document, tail.is_adopted, ASSUMED if is_assumed else READ_NOW)
 
+    async def at(self, id: Any, version: int) -> StoredDocument | None:
+        """Return a document as it was after a version; None: it has no such version."""
+        text, stored_id = str(id), self._codec.stored_id(id)
+        events = [event async for event in self._store.changes(text, 0, max(version, 1))]
+        if events:
+            await self.note_seen(text, events[-1].version)
+            return self._folder.fold_to(absent(stored_id), events, version)
+        present = (await self.load(id)).document
+        return present if present.version == version else None
+
+    async def recover(self) -> bool:
+        """Write all documents again, where the collection was dropped; False: it was not."""
+        lost = await self._store.lost()
+        for text in lost:
+            await self._write(text, is_named=False)
+        if lost:
+            await self._projector.flush()
+        return bool(lost)
+
     async def is_latest(self, present: CachedDocument) -> bool:
         """Return whether a document is the latest; a cached one is compared with the store."""
         if present.expires == READ_NOW:

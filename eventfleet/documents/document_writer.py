@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from eventfleet.documents.change import Change, to_change
+from eventfleet.documents.change import ADOPTED_DOC, Change, to_change
 from eventfleet.documents.change_event import (
     check_stored_size,
     make_change_event,
@@ -142,7 +142,7 @@ class DocumentWriter(Generic[T]):
         self._logger.info("%s is adopted at version %d", where, version)
         history = self._folder.history(document)
         adopted = {"adopted_version": version}
-        return adopted if history is None else adopted | {"adopted_doc": history}
+        return adopted if history is None else adopted | {ADOPTED_DOC: history}
 
     async def _check_topics(self, change: PreparedChange) -> None:
         """InvalidDocument: the event is too large for the topics of a fleet that runs it."""

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from inspect import isawaitable
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -212,9 +213,28 @@ class EventSourcedStorage(Startable, Generic[T]):
         """
         await self._repair({str(id): version for id, version in (at_least or {}).items()})
         found = await self._store.find(where or {}, sort, skip, limit)
+        if not found and await self._reader.recover():
+            self._logger.warning("%s was dropped, and is written again", self._collection)
+            found = await self._store.find(where or {}, sort, skip, limit)
         for document in found:
             self._cache.note_version(str(document.id), document.version)
         return [self._folder.read(document) for document in found]
+
+    async def at(
+        self, id: Any, *, version: int | None = None, time: datetime | None = None
+    ) -> T | None:
+        """Return a document as it was after a version, or at a time; None: there was none then.
+
+        At a time holds the highest version whose change is not later.
+        """
+        if (version is None) == (time is None):
+            raise TypeError("at() takes a version or a time")
+        if time is not None:
+            if time.tzinfo is None:
+                raise ValueError(f"time={time!r} has no time zone")
+            version = await self._store.version_at(str(id), time)
+        document = await self._reader.at(id, version or 0)
+        return None if document is None or document.fields is None else self._folder.read(document)
 
     async def get_missing_events(
         self, id: Any, after_version: int = 0, limit: int | None = None

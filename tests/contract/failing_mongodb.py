@@ -47,6 +47,7 @@ def failing(server: MongoDB, commands: list[str], mode: Any = "alwaysOn", **data
 
 
 COMMANDS = [
+    "count",
     *("insert", "update", "delete", "find", "getMore", "aggregate", "findAndModify"),
     *("createIndexes", "listIndexes", "commitTransaction"),
 ]

@@ -23,7 +23,7 @@ from tests.contract.failing_mongodb import (
     failing,
     refused,
 )
-from tests.contract.samples import event, ids, key
+from tests.contract.samples import TIME, event, ids, key
 from tests.servers.mongodb import MongoDB
 from tests.servers.server import free_port
 
@@ -80,6 +80,8 @@ OPERATIONS: dict[str, Operation] = {
     "insert": lambda s: s.insert(event("u2", 1), to_publish=False),
     "project": lambda s: s.project([StoredDocument("u2", 1, {})]),
     "versions": lambda s: s.versions(["u1"]),
+    "lost": lambda s: s.lost(),
+    "version_at": lambda s: s.version_at("u1", TIME),
     "find": lambda s: s.find({}, [], 0, 9),
     "changes": lambda s: ids(s.changes("u1", 0)),
     "prepare outbox": lambda s: s.outbox.prepare(),
@@ -115,6 +117,20 @@ async def test_an_absent_server_is_unavailable_in_time(operation: Operation) -> 
         message = await refused(operation(store), ServerUnavailable)
     assert time.monotonic() - started < HASTY + SLACK
     assert "secret" not in message
+
+
+@pytest.mark.parametrize("code", [286, 280])
+async def test_a_history_that_is_lost_while_a_watch_reads_is_no_cursor(
+    server: MongoDB, documents: MongoDocuments, code: int
+) -> None:
+    async with documents.feed(None) as items:
+        await documents.insert(event("u2", 1), to_publish=False)
+        cursor = (await anext(items)).cursor
+        with failing(server, ["getMore"], errorCode=code):
+            assert cursor in await refused(anext(items), InvalidCursor)  # type: ignore[arg-type]
+    async with documents.feed(None) as items:
+        with failing(server, ["getMore"], errorCode=code):
+            await refused(anext(items), InvalidCursor)  # type: ignore[arg-type]
 
 
 async def test_a_watch_that_a_server_ends_is_unavailable(
@@ -229,6 +245,20 @@ async def test_a_unique_index_on_the_documents_is_refused(
         await documents.prepare()
         await documents.project([clashing, other])
         assert await documents.versions(["u2", "u3"]) == {"u2": 1, "u3": 1}
+
+
+async def test_two_collections_on_one_event_collection_are_refused_by_name(
+    server: MongoDB, documents: MongoDocuments, prefix: str
+) -> None:
+    async with open_document_store(
+        *(server.url, prefix, "orders", "users.events"),
+        version_field="version",
+        partitions=1,
+        timeout=PATIENT,
+    ) as other:
+        with pytest.raises(Misconfigured, match=r"users.events has the events of .*'users'"):
+            await other.prepare()
+    await documents.prepare()
 
 
 CURSORS = ("5", "[]", "{}", '{"_data": 5}', '{"_data": "zz"}', '{"_data": "8266"}', "no JSON")

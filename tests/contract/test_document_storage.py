@@ -485,6 +485,63 @@ async def test_another_processs_edit_makes_the_cache_invalid(
             await eventually(seen)
 
 
+async def test_a_document_is_read_as_it_was_after_a_version_or_at_a_time(games: Games) -> None:
+    await games.find_one_and_upsert(StructGame("g1"), "server")
+    for gold in (5, 10):
+        await games.find_one_and_update("g1", earn(gold), "server")
+    await games.delete_one("g1", "server")
+    await games.find_one_and_upsert(StructGame("g1", gold=1), "server")
+    states = [await games.at("g1", version=version) for version in range(7)]
+    gold = [state and (state.gold, state.version) for state in states]
+    assert gold == [None, (0, 1), (5, 2), (15, 3), None, (1, 5), None]
+    for change in await games.get_missing_events("g1"):
+        highest = max(
+            each.version
+            for each in await games.get_missing_events("g1")
+            if each.timestamp <= change.timestamp
+        )
+        assert await games.at("g1", time=change.timestamp) == states[highest]
+    assert await games.at("g1", time=TIME) is None
+    assert await games.at("none", version=1) is None
+
+
+async def test_an_adopted_document_is_read_from_its_floor_on(opening: OpenGames) -> None:
+    await opening.store.project([StoredDocument("g1", 4, {"gold": 7})])
+    async with opening() as games:
+        assert (await games.at("g1", version=4)).gold == 7
+        await games.find_one_and_update("g1", earn(1), "admin")
+        await games.find_one_and_update("g1", earn(1), "admin")
+        states = [await games.at("g1", version=version) for version in (3, 4, 5, 6, 7)]
+        assert [state and state.gold for state in states] == [None, 7, 8, 9, None]
+
+
+@pytest.mark.parametrize("wrong", [{}, {"version": 1, "time": TIME}])
+async def test_a_state_is_that_of_a_version_or_of_a_time(games: Games, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="a version or a time"):
+        await games.at("g1", **wrong)
+    with pytest.raises(ValueError, match="has no time zone"):
+        await games.at("g1", time=TIME.replace(tzinfo=None))
+
+
+async def test_a_dropped_collection_is_noticed_and_written_again(opening: OpenGames) -> None:
+    store: Any = opening.store
+    await store.project([StoredDocument("g1", 4, {"gold": 7})])
+    async with opening() as games:
+        await games.find_one_and_update("g1", earn(1), "admin")
+        for id in ("g2", "g3"):
+            await games.find_one_and_upsert(StructGame(id, gold=2), "server")
+        await games.delete_one("g3", "server")
+        expected = await games.find()
+        assert [game.id for game in expected] == ["g1", "g2"]
+        assert await games.find({"gold": 99}) == []
+        if isinstance(store, MemoryDocuments):
+            store._documents.clear()
+        else:
+            await store._documents.drop()
+        assert await games.find({"gold": 2}) == expected[1:]
+        assert await games.find() == expected
+
+
 # Documents that were there before
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
 from eventfleet.stores.contracts.dead_letters import DeadLetterStore
@@ -54,7 +55,7 @@ class DocumentStore(Protocol):
         """Create and verify the indexes, as EventStore does, those of outbox and letters too.
 
         Misconfigured also where the documents have a unique index of another's: no document may be
-        kept out whose event is stored.
+        kept out whose event is stored; and where the events are those of another collection.
         """
 
     async def load(
@@ -68,6 +69,13 @@ class DocumentStore(Protocol):
     async def head(self, aggregate_id: str, after: int = 0) -> int:
         """Return the version of a document's newest event above a version, 0 without one; one
         indexed read."""
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        """Return the highest version whose event is not later than a moment; 0 without one."""
+
+    async def lost(self) -> list[str]:
+        """Return the ids of all documents that have events, where not one document is stored: the
+        collection was dropped. Else none."""
 
     async def is_run_by_fleet(self) -> bool:
         """Return whether a fleet has taken the events on: its topics limit their size."""

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from eventfleet.model.value_copy import copy_event, copy_value
@@ -67,6 +68,14 @@ class MemoryDocuments:
         await self._yield_point()
         newest = max(self._events.get(aggregate_id, {}), default=0)
         return newest if newest > after else 0
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        await self._yield_point()
+        events = self._events.get(aggregate_id, {}).values()
+        return max((each.version for each in events if each.time <= moment), default=0)
+
+    async def lost(self) -> list[str]:
+        return [] if self._documents else [*self._events]
 
     async def is_run_by_fleet(self) -> bool:
         return False

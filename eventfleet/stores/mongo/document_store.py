@@ -1,8 +1,16 @@
 """The document store on MongoDB: a collection of documents, and one of their events."""
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext, suppress
+from datetime import datetime
 from typing import Any
 
 import pymongo
@@ -11,7 +19,7 @@ from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
-from eventfleet.stores.errors import InvalidCursor
+from eventfleet.stores.errors import InvalidCursor, Misconfigured
 from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.dead_letters import MongoDeadLetters
 from eventfleet.stores.mongo.documents import Document, to_event, unplaced_document
@@ -51,17 +59,32 @@ class MongoDocuments:
         partitions: int,
     ) -> None:
         self._domain, self._partitions = domain, partitions
-        self._documents, self._events = documents, events
+        self._documents, self._events, self._domains = documents, events, domains
         self._store = MongoEvents(domain, events, domains, leases)
         self.outbox, self.letters = self._store.outbox, MongoDeadLetters(letters)
         self._version_field = version_field
 
     async def prepare(self) -> None:
+        await self._check_owner()
         await self._store.prepare()
         await self.outbox.prepare()
         await self.letters.prepare()
         with operation("prepare", self._documents):
             await refuse_unique_indexes(self._documents)
+
+    async def _check_owner(self) -> None:
+        """Misconfigured: the events are those of another collection of documents."""
+        name = self._events.name
+        with operation("registry", self._domains):
+            other = await self._domains.find_one({"events": name, "_id": {"$ne": self._domain}})
+            if other is None:
+                noted = {"$set": {"events": name}}
+                await self._domains.update_one({"_id": self._domain}, noted, upsert=True)
+                return
+        raise Misconfigured(
+            f"{client.full_name(self._events)} has the events of the collection"
+            f" {other['_id']!r}: give {self._domain!r} an event collection of its own"
+        )
 
     async def load(
         self, id: Any, aggregate_id: str, *, may_be_absent: bool = False
@@ -86,6 +109,17 @@ class MongoDocuments:
         with operation("find", self._events):
             found = await self._events.find_one(wanted, {"version": 1}, sort=BY_VERSION_DOWN)
         return found["version"] if found else 0
+
+    async def version_at(self, aggregate_id: str, moment: datetime) -> int:
+        return await self._store.version_at(aggregate_id, moment)
+
+    async def lost(self) -> list[str]:
+        ids: list[Document] = [{"$group": {"_id": "$aggregate_id"}}]
+        with operation("find", self._documents):
+            if await self._documents.estimated_document_count():
+                return []
+            found = await client.maybe_await(self._events.aggregate(ids))
+            return [each["_id"] async for each in found]
 
     async def is_run_by_fleet(self) -> bool:
         return await self._store.registry.partition_count() is not None
@@ -159,32 +193,25 @@ class MongoDocuments:
         # The server answers a wait without an event before the driver takes it for dead.
         wait_ms = int(min(MAX_WAIT_SECONDS, seconds / 2) * 1000)
         watching = self._events.watch(inserted, resume_after=token, max_await_time_ms=wait_ms)
-        with operation("feed", self._events):
-            try:
-                stream = await client.maybe_await(watching)
-            except OperationFailure as error:
-                if error.code not in REFUSED_CURSOR_CODES or not cursor:
-                    raise
-                raise InvalidCursor(
-                    f"{cursor!r} is no cursor of {where}, or the server's history does not reach"
-                    " back to it: read the documents, and watch from now on"
-                ) from None
+        with operation("feed", self._events), _refusing(cursor, where) if cursor else nullcontext():
+            stream = await client.maybe_await(watching)
         try:
-            async with aclosing(self._items(stream, where, seconds)) as items:
+            async with aclosing(self._items(stream, cursor, where, seconds)) as items:
                 yield items
         finally:
             with pymongo.timeout(seconds):
                 await stream.close()
 
     async def _items(
-        self, stream: Any, where: str, seconds: float
+        self, stream: Any, cursor: str | None, where: str, seconds: float
     ) -> AsyncGenerator[FeedItem, None]:
         while stream.alive:
-            with translate_errors(where), pymongo.timeout(seconds):
+            with translate_errors(where), _refusing(cursor, where), pymongo.timeout(seconds):
                 each = await stream.try_next()
             if each is not None:
                 event = to_event(self._domain, each["fullDocument"])
-                yield FeedItem(event, _encode_token(each["_id"]))
+                cursor = _encode_token(each["_id"])
+                yield FeedItem(event, cursor)
 
     def _stored(self, document: StoredDocument) -> Document:
         fields: Document = {DELETED: True} if document.fields is None else document.fields
@@ -194,6 +221,20 @@ class MongoDocuments:
         fields = dict(stored)
         id, version = fields.pop("_id"), _version(fields.pop(self._version_field, None))
         return StoredDocument(id, version, None if DELETED in fields else fields)
+
+
+@contextmanager
+def _refusing(cursor: str | None, where: str) -> Iterator[None]:
+    """InvalidCursor: the server can't go on, at whatever call it says so."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code not in REFUSED_CURSOR_CODES:
+            raise
+        raise InvalidCursor(
+            f"{cursor!r} is no cursor of {where}, or the server's history does not reach back to"
+            " it: read the documents, and watch from now on"
+        ) from None
 
 
 def _version(stored: Any) -> int:
