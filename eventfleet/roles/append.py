@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append_heads import AppendHeads
 from eventfleet.roles.append_notices import AppendNotices
 from eventfleet.roles.append_parking import ROLE, AppendParking
 from eventfleet.roles.append_plan import (
@@ -26,7 +25,7 @@ from eventfleet.roles.append_plan import (
     before_next_decision,
     distinct,
 )
-from eventfleet.roles.append_reader import AppendReader
+from eventfleet.roles.append_reader import AppendHeads, AppendReader
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.offset_faults import AppendOffset
 from eventfleet.roles.registry_copy import RegistryCopy

@@ -84,7 +84,7 @@ class AppendParking(Parking):
     async def open(self) -> None:
         self._parked.load(await self._letters.parked_in(ROLE, self._partition), [])
         self._warnings.forget()
-        self._schedule.begin()
+        self._schedule.begin(self.aggregates)
         self._rounds.clear()
         self._events_changed.clear()
         await self._compare()

@@ -78,8 +78,7 @@ class Parking:
         self._parked.load(*await self._load())
         self._parked.log_again()
         self._warnings.forget()
-        self._schedule.begin()
-        if untried := self._schedule.find_untried(self.aggregates):
+        if untried := self._schedule.begin(self.aggregates):
             text = " will try again %d aggregates that another process has parked"
             self._warnings.log(text, untried)
 
@@ -212,7 +211,8 @@ class Parking:
         """Remove what is no longer parked, once the offset has moved."""
         if self._parked.ended:
             await self._letters.unpark(self._role, self._parked.ended)
-        self._warnings.log_saved(self._parked.ended)
+        if self.is_unsaved:
+            self._warnings.log_saved(self._parked.ended)
         self._parked.forget()
 
     async def _copy(self) -> None:

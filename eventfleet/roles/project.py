@@ -147,7 +147,7 @@ class ProjectRole:
         await self._kept.prepare()
         behind = self._kept.behind()
         if behind:
-            await self._begin_catch_up()
+            await self._commit_here([])  # which fails if another owner has taken over
         for key, projector in behind:
             await self._applier.catch_up(key, projector, report)
         if behind:
@@ -162,10 +162,6 @@ class ProjectRole:
             self._purged_at = self._clock.steady()
             await self._kept.purge(self._clock.now() - TOMBSTONE_AGE)
         return report
-
-    async def _begin_catch_up(self) -> None:
-        """Commit, which fails if another owner has taken over."""
-        await self._commit_here([])
 
     async def _do_requests(self, report: ChunkReport) -> bool:
         """Do what operators ask for of parked aggregates; return whether there was anything."""

@@ -32,12 +32,9 @@ class RedriveSchedule:
         self._try_at = self._until = self._compared_at = clock.steady()
         self._has_compared = False  # since it was opened
 
-    def begin(self) -> None:
-        """Begin anew, as of an owner that has just opened."""
+    def begin(self, parked: Mapping[str, ParkedAggregate]) -> int:
+        """Begin anew, as of an owner that has just opened; return how many will come unasked."""
         self._compared_at, self._has_compared = self._clock.steady(), False
-
-    def find_untried(self, parked: Mapping[str, ParkedAggregate]) -> int:
-        """Note what will be redriven unasked; return how many aggregates that is."""
         if self._tried is None:
             return 0
         untried = [key for key, each in parked.items() if (key, each.first) not in self._tried]

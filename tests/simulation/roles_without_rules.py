@@ -7,9 +7,8 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.roles.append_heads import AppendHeads
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
-from eventfleet.roles.append_reader import AppendReader
+from eventfleet.roles.append_reader import AppendHeads, AppendReader
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.relay import RelayRole
