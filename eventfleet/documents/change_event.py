@@ -17,6 +17,7 @@ MAX_STORED_BYTES = MAX_BSON_BYTES - 16_384
 """The most that a document, or the payload of an event, has as it is stored; ids come on top."""
 MOST_BSON_PER_JSON = 8
 """No value has more bytes in BSON than this many times its bytes in JSON."""
+SAFE_JSON_BYTES = MAX_STORED_BYTES // MOST_BSON_PER_JSON
 
 
 def make_change_event(change: Change, collection: str, type: str) -> tuple[EventRecord, int]:
@@ -38,13 +39,8 @@ def make_change_event(change: Change, collection: str, type: str) -> tuple[Event
 
 def check_stored_size(collection: str, id: Any, what: str, value: dict[str, Any]) -> None:
     """InvalidDocument: a document, or its change, has more than MAX_STORED_BYTES."""
-    if may_be_large(len(msgspec.json.encode(value))):
+    if len(msgspec.json.encode(value)) > SAFE_JSON_BYTES:
         refuse_size(collection, id, what, bson_size(value), MAX_STORED_BYTES)
-
-
-def may_be_large(json_bytes: int) -> bool:
-    """Return whether a value of so many bytes of JSON may have more than MAX_STORED_BYTES."""
-    return json_bytes * MOST_BSON_PER_JSON > MAX_STORED_BYTES
 
 
 def refuse_size(collection: str, id: Any, what: str, size: int, limit: int) -> None:

@@ -1,6 +1,7 @@
 """Diff: what one change made of a document, as RFC 7396 and RFC 6902 patches."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any
 
@@ -65,8 +66,12 @@ def make_json_patch(before: Json, after: Json) -> list[Json]:
 
     It moves and copies nothing between fields, so that each value lies at its own path.
     """
-    patch = _object_patch(before, after, "")
-    return patch if _leads_to(before, patch, after) else [_operation("replace", "", after)]
+    patch = _patch(before, after, "")
+    with suppress(JsonPatchException, JsonPointerException):
+        copy = orjson.loads(orjson.dumps(before))
+        if are_same(jsonpatch.apply_patch(copy, patch, in_place=True), after):
+            return patch
+    return [{"op": "replace", "path": "", "value": after}]
 
 
 def make_merge_patch(before: Json, after: Json) -> Json:
@@ -87,7 +92,8 @@ def make_merge_patch(before: Json, after: Json) -> Json:
 
 def are_same(one: Any, other: Any) -> bool:
     """Compare JSON values, and tell 1 from true and from 1.0, which Python takes for equal."""
-    return one == other and _canonical(one) == _canonical(other)
+    sort = orjson.OPT_SORT_KEYS
+    return one == other and orjson.dumps(one, option=sort) == orjson.dumps(other, option=sort)
 
 
 def apply_diff(before: Json | None, diff: Diff) -> Json | None:
@@ -120,27 +126,22 @@ def apply_merge_patch(before: Json, patch: Json) -> Json:
     return after
 
 
-def _object_patch(before: Json, after: Json, path: str) -> list[Json]:
-    patch = [
-        {"op": "remove", "path": f"{path}/{_escape(name)}"} for name in before if name not in after
-    ]
-    for name, value in after.items():
-        place = f"{path}/{_escape(name)}"
-        if name not in before:
-            patch.append(_operation("add", place, value))
-        else:
-            patch += _value_patch(before[name], value, place)
-    return patch
-
-
-def _value_patch(before: Any, after: Any, path: str) -> list[Json]:
+def _patch(before: Any, after: Any, path: str) -> list[Json]:
+    """Return the patch of one value at a path, a JSON Pointer (RFC 6901)."""
     if isinstance(before, dict) and isinstance(after, dict):
-        return _object_patch(before, after, path)
+        paths = {n: f"{path}/{n.replace('~', '~0').replace('/', '~1')}" for n in before | after}
+        patch = [{"op": "remove", "path": paths[name]} for name in before if name not in after]
+        for name, value in after.items():
+            if name in before:
+                patch += _patch(before[name], value, paths[name])
+            else:
+                patch.append({"op": "add", "path": paths[name], "value": value})
+        return patch
     if are_same(before, after):
         return []
     if isinstance(before, list) and isinstance(after, list):
         return _list_patch(before, after, path)
-    return [_operation("replace", path, after)]
+    return [{"op": "replace", "path": path, "value": after}]
 
 
 def _list_patch(before: list[Any], after: list[Any], path: str) -> list[Json]:
@@ -151,7 +152,7 @@ def _list_patch(before: list[Any], after: list[Any], path: str) -> list[Json]:
         patch.append(operation)
         size += len(orjson.dumps(operation))
         if size > most:
-            return [_operation("replace", path, after)]
+            return [{"op": "replace", "path": path, "value": after}]
     return patch
 
 
@@ -162,33 +163,12 @@ def _element_patches(before: list[Any], after: list[Any], path: str) -> Iterator
     for index in reversed(range(len(new), len(old))):
         yield {"op": "remove", "path": f"{path}/{start + index}"}
     for index, (one, other) in enumerate(zip(old, new, strict=False), start):
-        yield from _value_patch(one, other, f"{path}/{index}")
+        yield from _patch(one, other, f"{path}/{index}")
     for index in range(len(old), len(new)):
-        yield _operation("add", f"{path}/{start + index}", new[index])
+        yield {"op": "add", "path": f"{path}/{start + index}", "value": new[index]}
 
 
 def _common_length(one: list[Any], other: list[Any]) -> int:
     pairs = enumerate(zip(one, other, strict=False))
     shorter = min(len(one), len(other))
     return next((index for index, pair in pairs if not are_same(*pair)), shorter)
-
-
-def _leads_to(before: Json, patch: list[Json], after: Json) -> bool:
-    try:
-        tried = jsonpatch.apply_patch(orjson.loads(orjson.dumps(before)), patch, in_place=True)
-    except (JsonPatchException, JsonPointerException):
-        return False
-    return are_same(tried, after)
-
-
-def _canonical(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-
-def _escape(name: str) -> str:
-    """Return a field's name as a JSON Pointer (RFC 6901) has it."""
-    return name.replace("~", "~0").replace("/", "~1")
-
-
-def _operation(name: str, path: str, value: Any) -> Json:
-    return {"op": name, "path": path, "value": value}

@@ -16,7 +16,7 @@ import msgspec
 from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.exact_types import is_exact
 from eventfleet.model.errors import DeclarationError
-from eventfleet.model.value_copy import copy_value, has_shared_defaults
+from eventfleet.model.value_copy import has_shared_defaults
 from eventfleet.topics.codec import parse, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_ID_CHARS, truncate_to_milliseconds
@@ -98,30 +98,27 @@ class DocumentCodec(Generic[T]):
         """Return the fields that the type has, defaults included, as they are stored."""
         return self.encode(self.decode(id, fields, 0))[1]
 
-    def decode(self, id: Any, fields: Mapping[str, Any], version: int) -> T:
+    def decode(
+        self,
+        id: Any,
+        fields: Mapping[str, Any],
+        version: int,
+        types: tuple[type, ...] = STORED_TYPES,
+    ) -> T:
         """Make a document of its id, its fields as they are stored, and its version.
 
-        It may share values with the fields, but none with another document.
+        It may share values with the fields, but none with another document. JSON has no `types` of
+        its own.
         """
-        document = self._decode(id, fields, version, STORED_TYPES)
-        return deepcopy(document) if self._shares_defaults else document
-
-    def copy(self, document: T) -> T:
-        """Return a document that shares nothing with this one."""
-        copied: T = copy_value(document)
-        return copied
-
-    def _decode(
-        self, id: Any, fields: Mapping[str, Any], version: int, types: tuple[type, ...]
-    ) -> T:
-        whole = {**fields, self._id_name: _id_field(id)}
+        whole = {**fields, self._id_name: self.stored_id(id)}
         if self._version_name:
             whole[self._version_name] = version
         try:
-            return self._validate(whole, types)
+            document = self._validate(whole, types)
         except msgspec.ValidationError as error:
             found = to_invalid_record(error)
             raise InvalidDocument(found.field, found.reason) from None
+        return deepcopy(document) if self._shares_defaults else document
 
     def to_json(self, fields: Mapping[str, Any]) -> Fields:
         """Return stored fields as JSON."""
@@ -141,7 +138,7 @@ class DocumentCodec(Generic[T]):
 
     def from_json(self, id: Any, fields: Fields) -> Fields:
         """Return fields in JSON as they are stored."""
-        return self.encode(self._decode(id, fields, 0, ()))[1]
+        return self.encode(self.decode(id, fields, 0, ()))[1]
 
     def parse_id(self, text: str) -> Any:
         """Return the id that has this text."""
@@ -216,10 +213,6 @@ def _fits_json(value: Fields) -> bool:
     except InvalidDocument:
         return False
     return True
-
-
-def _id_field(id: Any) -> Any:
-    return str(id) if isinstance(id, UUID) else id
 
 
 def _to_text(value: Any) -> str:

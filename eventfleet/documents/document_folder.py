@@ -15,6 +15,7 @@ from eventfleet.documents.field_merge import (
     merge_fields,
     with_stored_types,
 )
+from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts.documents import StoredDocument
 from eventfleet.topics.event import EventRecord
 
@@ -34,6 +35,11 @@ class DocumentFolder(Generic[T]):
         """Return a document that is there as its type reads it."""
         id = self._codec.parse_id(str(document.id))
         return self._codec.decode(id, document.fields or {}, document.version)
+
+    def copy(self, present: CachedDocument) -> T:
+        """Return a document that is there, which is the caller's own."""
+        copied: T = copy_value(self.forms(present).value)
+        return copied
 
     def forms(self, present: CachedDocument) -> DocumentForms:
         """Return the forms of a document that is there; they are made once."""

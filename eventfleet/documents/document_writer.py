@@ -7,9 +7,9 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from eventfleet.documents.change import ADOPTED_DOC, Change, to_change
 from eventfleet.documents.change_event import (
+    SAFE_JSON_BYTES,
     check_stored_size,
     make_change_event,
-    may_be_large,
     refuse_size,
 )
 from eventfleet.documents.diff import Diff, are_same, make_diff
@@ -113,7 +113,7 @@ class DocumentWriter(Generic[T]):
         elif decided:
             forms = DocumentForms(decided.value, decided.json, decided.json)
         after = StoredDocument(before.id, before.version + 1, fields)
-        if decided and (forms is None or may_be_large(decided.json_bytes)):
+        if decided and (forms is None or decided.json_bytes > SAFE_JSON_BYTES):
             check_stored_size(self._collection, before.id, "the document", fields or {})
         history = forms.history if forms else self._folder.history(after)
         diff = make_diff(was and was.history, history, after.version)

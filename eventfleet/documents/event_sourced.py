@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -148,7 +149,7 @@ class EventSourcedStorage(Startable, Generic[T]):
             return encoded if version == 1 else self._codec.encode_valid(document, version)
 
         stored, _ = await self._writer.change(encoded.id, create, client_id)
-        return self._copy(stored)
+        return self._folder.copy(stored)
 
     async def find_one_and_update(
         self, id: Any, edit: Edit[T], client_id: str | None = None
@@ -158,13 +159,8 @@ class EventSourcedStorage(Startable, Generic[T]):
         NotFound; EditConflict: other writers came first at each attempt. What `edit` raises passes
         through, and nothing is stored.
         """
-
-        async def edited(present: CachedDocument) -> EncodedDocument | None:
-            self._check_present(present, id)
-            return await self._edited(present, edit)
-
-        stored, diff = await self._writer.change(id, edited, client_id)
-        return self._copy(stored), diff
+        stored, diff = await self._writer.change(id, partial(self._edited, id, edit), client_id)
+        return self._folder.copy(stored), diff
 
     async def edit_or_create(
         self, id: Any, edit: Edit[T | None], client_id: str | None = None
@@ -173,18 +169,16 @@ class EventSourcedStorage(Startable, Generic[T]):
 
         Otherwise as `find_one_and_update`.
         """
-
-        async def edited(present: CachedDocument) -> EncodedDocument | None:
-            return await self._edited(present, edit)
-
+        edited = partial(self._edited, id, edit, may_create=True)
         stored, diff = await self._writer.change(id, edited, client_id)
-        return None if stored.document.fields is None else self._copy(stored), diff
+        return None if stored.document.fields is None else self._folder.copy(stored), diff
 
     async def delete_one(self, id: Any, client_id: str | None = None) -> None:
         """Delete a document. NotFound; EditConflict as `find_one_and_update`."""
 
         async def deleted(present: CachedDocument) -> None:
-            self._check_present(present, id)
+            if present.document.fields is None:
+                raise NotFound(self._collection, id)
 
         await self._writer.change(id, deleted, client_id)
 
@@ -194,7 +188,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         """Return a document, as its events have it; None: there is none, or it was deleted."""
         is_followed = self._feed.is_open or not self._options.watch
         present = await (self._reader.current(id) if is_followed else self._reader.load(id))
-        return None if present.document.fields is None else self._copy(present)
+        return None if present.document.fields is None else self._folder.copy(present)
 
     async def find(
         self,
@@ -273,14 +267,14 @@ class EventSourcedStorage(Startable, Generic[T]):
 
     # One document
 
-    def _check_present(self, present: CachedDocument, id: Any) -> None:
-        if present.document.fields is None:
-            raise NotFound(self._collection, id)
-
-    async def _edited(self, present: CachedDocument, edit: Edit[Any]) -> EncodedDocument | None:
+    async def _edited(
+        self, id: Any, edit: Edit[Any], present: CachedDocument, *, may_create: bool = False
+    ) -> EncodedDocument | None:
         """Return the document that an edit makes; None: there was none, and there is none."""
         document = present.document
-        copy = None if document.fields is None else self._copy(present)
+        if document.fields is None and not may_create:
+            raise NotFound(self._collection, id)
+        copy = None if document.fields is None else self._folder.copy(present)
         result: Any = edit(copy)
         if isawaitable(result):
             result = await result
@@ -289,13 +283,9 @@ class EventSourcedStorage(Startable, Generic[T]):
             return None
         encoded = self._codec.encode_valid(edited, document.version + 1)
         if str(encoded.id) != str(document.id):
-            field, id = self._options.id_field, encoded.id
-            raise InvalidDocument(field, f"was {document.id}, and is now {id}")
+            field, other = self._options.id_field, encoded.id
+            raise InvalidDocument(field, f"was {document.id}, and is now {other}")
         return encoded
-
-    def _copy(self, present: CachedDocument) -> T:
-        """Return a document that is there, which is the caller's own."""
-        return self._codec.copy(self._folder.forms(present).value)
 
     def _published(self, event: EventRecord) -> list[DocumentEvent]:
         self._reader.note(event.aggregate_id, event.version)

@@ -53,7 +53,7 @@ class FeedReader:
     def note(self, text: str, version: int) -> None:
         """Note a version that is stored, and wake those who wait for it; a known one is passed
         over: this process has stored it."""
-        if version <= self.version(text):
+        if version <= (self._versions.peek(text) or 0):
             return
         self._versions.put(text, version)
         self._versions.trim()

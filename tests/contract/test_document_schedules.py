@@ -52,7 +52,7 @@ async def test_on_a_server_every_answer_is_true_at_a_moment_of_its_call(
 
 def share_with_callers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hand out what the cache has."""
-    module = "eventfleet.documents.document_codec.copy_value"
+    module = "eventfleet.documents.document_folder.copy_value"
     monkeypatch.setattr(module, lambda fields: fields)
 
 
