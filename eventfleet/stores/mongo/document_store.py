@@ -16,7 +16,7 @@ from typing import Any
 import pymongo
 from bson import json_util
 from pymongo import ReplaceOne
-from pymongo.errors import BulkWriteError, OperationFailure
+from pymongo.errors import BulkWriteError, OperationFailure, PyMongoError
 
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import InvalidCursor, Misconfigured
@@ -28,12 +28,20 @@ from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.stores.mongo.indexes import BY_VERSION, BY_VERSION_DOWN, refuse_unique_indexes
 from eventfleet.stores.mongo.operation import operation
 from eventfleet.stores.mongo.outbox import pending_fields
-from eventfleet.stores.mongo.put_transactions import insert_all
+from eventfleet.stores.mongo.put_transactions import (
+    insert_all,
+    is_aborted,
+    open_transaction,
+    unblocking,
+)
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 
 DELETED = "_deleted"
 """The field of a tombstone; other programs that read the collection leave such documents out."""
+
+PROJECTION = "projection"
+"""What stands for an aggregate's id in the transactions that write documents."""
 
 MAX_WAIT_SECONDS = 1.0
 """How long the server lets a feed wait for an event before it answers that there is none."""
@@ -133,22 +141,30 @@ class MongoDocuments:
     async def project(self, documents: Sequence[StoredDocument]) -> None:
         # Where the filter matches nothing and the insertion clashes, a later version is there, or
         # a document without a version.
-        earlier = [{"$lt": document.version} for document in documents]
+        first = [self._replacement(each, {"$lt": each.version}, upsert=True) for each in documents]
         with operation("write", self._documents):
-            if clashed := await self._replace(documents, earlier, upsert=True):
-                unversioned = [{"$not": {"$type": VERSION_TYPES}} for _ in clashed]
-                await self._replace([documents[n] for n in clashed], unversioned, upsert=False)
+            async with unblocking(self._documents, [PROJECTION]):
+                if len(first) > 1 and await self._replace_at_once(first):
+                    return
+                if clashed := await self._replace(first):
+                    unversioned = {"$not": {"$type": VERSION_TYPES}}
+                    rest = [documents[n] for n in clashed]
+                    await self._replace([self._replacement(each, unversioned) for each in rest])
 
-    async def _replace(
-        self, documents: Sequence[StoredDocument], versions: Sequence[Document], *, upsert: bool
-    ) -> list[int]:
-        """Replace documents of these versions; return which ones could not be inserted."""
-        requests = [
-            ReplaceOne(
-                {"_id": document.id, self._version_field: version}, self._stored(document), upsert
-            )
-            for document, version in zip(documents, versions, strict=True)
-        ]
+    async def _replace_at_once(self, requests: Sequence[ReplaceOne[Document]]) -> bool:
+        """Replace in one transaction, since servers may sync each write of a bulk alone; False:
+        something is in the way of one, and nothing is replaced."""
+        try:
+            async with open_transaction(self._documents, PROJECTION) as session:
+                await self._documents.bulk_write(requests, session=session)
+        except PyMongoError as error:
+            if isinstance(error, BulkWriteError) or is_aborted(error):
+                return False
+            raise
+        return True
+
+    async def _replace(self, requests: Sequence[ReplaceOne[Document]]) -> list[int]:
+        """Replace, each by itself; return which ones could not be inserted."""
         try:
             await self._documents.bulk_write(requests, ordered=False)
         except BulkWriteError as error:
@@ -213,9 +229,12 @@ class MongoDocuments:
                 cursor = _encode_token(each["_id"])
                 yield FeedItem(event, cursor)
 
-    def _stored(self, document: StoredDocument) -> Document:
+    def _replacement(
+        self, document: StoredDocument, version: Document, *, upsert: bool = False
+    ) -> ReplaceOne[Document]:
         fields: Document = {DELETED: True} if document.fields is None else document.fields
-        return {**fields, self._version_field: document.version}
+        stored = {**fields, self._version_field: document.version}
+        return ReplaceOne({"_id": document.id, self._version_field: version}, stored, upsert)
 
     def _to_document(self, stored: Document) -> StoredDocument:
         fields = dict(stored)

@@ -107,7 +107,7 @@ async def _insert_until_done(
             await _insert_once(collection, documents, ahead)
             return
         except PyMongoError as error:
-            if not _is_aborted(error):
+            if not is_aborted(error):
                 raise
             if not attempts_left:
                 raise _give_up(collection, documents[0], error) from None
@@ -133,14 +133,23 @@ def _give_up(
 async def _insert_once(
     collection: client.Collection, documents: Sequence[dict[str, Any]], ahead: float
 ) -> None:
+    async with open_transaction(collection, documents[0]["aggregate_id"], ahead) as session:
+        await collection.insert_many(documents, session=session)
+
+
+@asynccontextmanager
+async def open_transaction(
+    collection: client.Collection, aggregate_id: str, ahead: float = 0.0
+) -> AsyncIterator[Any]:
+    """Yield the session of a transaction that `unblocking` of this id ends, should it stay open."""
     async with await maybe_await(collection.database.client.start_session()) as session:
         slot = random.randrange(SLOTS)
-        _identify(session, _session_id(collection, documents[0]["aggregate_id"], slot), ahead)
+        _identify(session, _session_id(collection, aggregate_id, slot), ahead)
         transaction = session.start_transaction(
             write_concern=collection.write_concern, read_concern=collection.read_concern
         )
         async with await maybe_await(transaction):
-            await collection.insert_many(documents, session=session)
+            yield session
 
 
 def _identify(session: Any, session_id: Binary, ahead: float) -> None:
@@ -162,7 +171,7 @@ def _session_id(collection: client.Collection, aggregate_id: str, slot: int) -> 
     return Binary(uuid5(PUT_SESSIONS, f"{full_name(collection)}\0{bucket}\0{slot}").bytes, 4)
 
 
-def _is_aborted(error: PyMongoError) -> bool:
+def is_aborted(error: PyMongoError) -> bool:
     """Return whether the server aborted the transaction, or never began it, and undid it."""
     return error.has_error_label("TransientTransactionError") or _code(error) in ABORTED_CODES
 
