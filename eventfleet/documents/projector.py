@@ -38,17 +38,19 @@ class Projector:
         self._refused: LruCache[InvalidDocument] = LruCache(MAX_REFUSED)
         self._changed = asyncio.Condition()
         self._batches_in_hand = self._flushes = 0
-        self._wanted = asyncio.Event()
+        self._wanted, self._is_settling = asyncio.Event(), False
         self._task = BackgroundTask(f"projector of {name}", self._work)
 
     def start(self) -> None:
         self._task.start()
 
     async def stop(self, timeout: float) -> None:
-        """Write what waits, within `timeout` seconds; what is left, a publisher writes."""
+        """Write and settle what waits, within `timeout` seconds; a publisher does what is left."""
         try:
             async with asyncio.timeout(timeout):
                 await self.flush()
+                async with self._changed:
+                    await self._changed.wait_for(lambda: not self._is_settling)
         except (TimeoutError, ServerUnavailable):
             self._logger.warning("%d documents were not written yet", len(self._waiting))
         await self._task.end()
@@ -102,8 +104,13 @@ class Projector:
                 await self._changed.wait_for(lambda: bool(self._waiting))
             if len(self._waiting) < MAX_BATCH_DOCUMENTS:
                 await self._collect()
-            batch = await self._write_batch()
-            await self._settle(batch)
+            self._is_settling = True
+            try:
+                await self._settle(await self._write_batch())
+            finally:
+                self._is_settling = False
+                async with self._changed:
+                    self._changed.notify_all()
             self._task.report_well()
 
     async def _collect(self) -> None:

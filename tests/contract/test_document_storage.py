@@ -435,6 +435,52 @@ async def test_a_process_finds_its_own_changes_at_once(games: Games) -> None:
         assert await games.find() == []
 
 
+async def test_changes_are_written_and_settled_together(
+    opening: OpenGames, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventfleet.documents.projector.COLLECT_SECONDS", 600.0)
+    written: list[dict[str, int]] = []
+    settled: list[int] = []
+    project, settle = opening.store.project, opening.store.outbox.settle
+
+    async def noted_project(documents: Any) -> None:
+        written.append({each.id: each.version for each in documents})
+        await project(documents)
+
+    async def noted_settle(keys: Any, *more: Any) -> None:
+        settled.append(len(keys))
+        await settle(keys, *more)
+
+    monkeypatch.setattr(opening.store, "project", noted_project)
+    monkeypatch.setattr(opening.store.outbox, "settle", noted_settle)
+    async with opening() as games:
+        for id in ("g1", "g2"):
+            await games.find_one_and_upsert(StructGame(id), "server")
+            for _ in range(9):
+                await games.find_one_and_update(id, earn(1), "admin")
+        assert not written
+        assert [game.gold for game in await games.find()] == [9, 9]
+        await games.find_one_and_update("g1", earn(1), "admin")
+    assert written == [{"g1": 10, "g2": 10}, {"g1": 11}]
+    assert settled == [20, 1]
+    assert not await opening.store.outbox.pending(10, to_publish=False)
+
+
+@pytest.mark.parametrize("watch", [True, False])
+async def test_own_changes_are_watched_without_the_feed(
+    opening: OpenGames, monkeypatch: pytest.MonkeyPatch, watch: bool
+) -> None:
+    monkeypatch.setattr("eventfleet.documents.event_sourced.WATCH_POLL_SECONDS", 600.0)
+    async with opening(watch=watch) as games:
+        await games.find_one_and_upsert(StructGame("g1"), "server")
+        await games._feed.stop()
+        watching = asyncio.ensure_future(taken(games.watch("g1"), 3))
+        for gold in (1, 2):
+            await asyncio.sleep(0)
+            await games.find_one_and_update("g1", earn(gold), "admin")
+        assert [change.version for change in await watching] == [1, 2, 3]
+
+
 async def test_a_document_that_lags_is_repaired_by_reading(opening: OpenGames) -> None:
     async with opening() as games:
         await games.find_one_and_upsert(StructGame("g1"), "server")

@@ -155,6 +155,8 @@ def _pages(query: ParkedQuery) -> Iterator[Document]:
     wanted: Document = {}
     if query.aggregate_id:
         wanted["aggregate_id"] = {"$eq": query.aggregate_id}
+        if query.role:
+            wanted["_id"] = _id(query.role, query.aggregate_id)
     if query.reason:
         wanted["reason"] = {"$gte": query.reason, "$lt": query.reason + LAST_CHARACTER}
     if not any(query.after):
