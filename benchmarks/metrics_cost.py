@@ -22,7 +22,7 @@ from benchmarks.scenarios import append, relay
 from benchmarks.servers import provide_servers
 from eventfleet.roles.role import ChunkReport
 from eventfleet.service.metric_definitions import COMMIT
-from eventfleet.states.cache_statistics import cache_statistics
+from eventfleet.states.lru_cache import cache_statistics
 from eventfleet.stores.histogram import Histogram
 from eventfleet.stores.server_calls import timed_call
 from eventfleet.topics.record import LogRecord

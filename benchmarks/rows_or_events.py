@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.servers import provide_servers
-from eventfleet.deciders.event_id import event_id
+from eventfleet.deciders.command_event import event_id
 from eventfleet.model.view_rows import encode_row
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock

@@ -1,7 +1,11 @@
 """The benchmarks' arithmetic, settings, and the runs of their contenders."""
 
+import ast
 import dataclasses
 import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import click
 import msgspec
@@ -15,6 +19,7 @@ from benchmarks.runner import ContenderFailed, rotate
 from benchmarks.scale import RoleRun, parse_counts, parse_roles
 from benchmarks.scenario import Goal, Scenario, ServerAddresses
 
+ROOT = Path(__file__).parents[2]
 OURS, PEER = "ours", "the peer"
 SERVERS = ServerAddresses("kafka:1", "mongodb://m", "redis://r")
 
@@ -304,3 +309,19 @@ async def test_what_is_not_stored_right_fails_the_scenario(monkeypatch: pytest.M
     a_scenario = dataclasses.replace(make_scenario(), prepare=prepare, verify=verify)
     with pytest.raises(ContenderFailed, match="one event is missing"):
         await runner.run_scenario(a_scenario, SERVERS, 1, lambda *_: None)
+
+
+def test_what_benchmarks_import_of_the_package_exists() -> None:
+    """Their own dependencies are not installed here, so they can't be imported themselves."""
+    missing = []
+    for path in sorted((ROOT / "benchmarks").rglob("*.py")):
+        for found in ast.walk(ast.parse(path.read_text())):
+            if isinstance(found, ast.ImportFrom) and (found.module or "").startswith("eventfleet"):
+                module = import_module(found.module or "")
+                missing += [
+                    f"{path.name}: {found.module}.{each.name}"
+                    for each in found.names
+                    if not hasattr(module, each.name)
+                    and find_spec(f"{found.module}.{each.name}") is None
+                ]
+    assert not missing
