@@ -61,6 +61,7 @@ class Confirmations:
             return
         self._looked_at = now
         confirmed = await self._bus.confirmed(self._note.incarnation)
+        await self.reclaim()  # also where no event is pending
         await self._note_groups({*confirmed})
         if self._seen >= {*self._note.groups}:
             up_to = min(confirmed.values(), default=ALL_OFFSETS)
