@@ -19,10 +19,10 @@ from eventfleet.topics.event import EventRecord
 from tests.acceptance.fleet import ROOT
 from tests.contract.bus_openings import Buses
 from tests.contract.bus_openings import buses as buses
+from tests.contract.document_openings import eventually
+from tests.contract.published_events import Published
 from tests.contract.repository_writers import OpenWriter, lose_the_next_answer, stored
 from tests.contract.repository_writers import writer as writer
-from tests.contract.test_document_publisher import Published
-from tests.contract.test_document_storage import eventually
 from tests.unit.eventually import until
 from tests.unit.users import Refused, User, create_user, user_dispatcher
 

@@ -15,9 +15,9 @@ from eventfleet.documents import EventSourcedStorage, InvalidDocument, NotFound,
 from eventfleet.states.live_state import LiveState
 from eventfleet.stores.contracts.documents import StoredDocument
 from eventfleet.topics.event import EventRecord
+from tests.contract.document_openings import OpenGames
+from tests.contract.document_openings import opening as opening
 from tests.contract.document_shapes import spoil
-from tests.contract.test_document_storage import OpenGames
-from tests.contract.test_document_storage import opening as opening
 
 Storage = EventSourcedStorage[Any]
 MEGABYTES_6 = 6_000_000

@@ -2,12 +2,11 @@
 
 import asyncio
 import random
-from collections import defaultdict
 from typing import Any
 
 import pytest
 
-from eventfleet.buses import DerivedEvent, DocumentEvent, MemoryBus
+from eventfleet.buses import DerivedEvent, MemoryBus
 from eventfleet.documents import (
     Diff,
     EditConflict,
@@ -20,10 +19,11 @@ from eventfleet.stores.contracts.dead_letters import DeadLetterStore, Discard, P
 from eventfleet.topics.parked import ParkedAggregate
 from tests.contract.bus_openings import Buses
 from tests.contract.bus_openings import buses as buses
+from tests.contract.document_openings import OpenGames, earn, eventually
+from tests.contract.document_openings import opening as opening
 from tests.contract.document_types import StructGame
+from tests.contract.published_events import Published
 from tests.contract.samples import TIME
-from tests.contract.test_document_storage import OpenGames, earn, eventually
-from tests.contract.test_document_storage import opening as opening
 from tests.unit.eventually import until
 
 EXPECTED = [(1, "GameCreated"), *[(n, "GameUpdated") for n in (2, 3, 4)], (5, "GameDeleted")]
@@ -35,22 +35,6 @@ class GameMapper(EventMapper):
     def __init__(self) -> None:
         super().__init__()
         self.register_type("games", "Game")
-
-
-class Published:
-    """Notes what arrives, by document, once for each id."""
-
-    def __init__(self) -> None:
-        self.events: defaultdict[str, list[DocumentEvent]] = defaultdict(list)
-        self._ids: set[str] = set()
-
-    def handle_event(self, event: DocumentEvent) -> None:
-        if event.id not in self._ids:
-            self._ids.add(event.id)
-            self.events[event.aggregate_id].append(event)
-
-    def types(self, id: str) -> list[tuple[int, str]]:
-        return [(event.version, event.event_type) for event in self.events[id]]
 
 
 async def play(games: EventSourcedStorage[Any], id: str) -> None:

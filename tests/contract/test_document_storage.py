@@ -1,8 +1,7 @@
 """EventSourcedStorage, sentence by sentence, over every document store."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,77 +10,26 @@ from uuid import UUID
 import pytest
 from bson import ObjectId
 from msgspec.structs import replace
-from pymongo import MongoClient
 
 from eventfleet.documents import (
     Change,
     ChangeOperation,
     Diff,
     EditConflict,
-    EventSourcedStorage,
     InvalidDocument,
     MemoryDocuments,
     NotFound,
-    StorageOptions,
     WatchedChange,
 )
-from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
+from eventfleet.stores.contracts.documents import StoredDocument
 from eventfleet.stores.errors import InvalidCursor
-from eventfleet.stores.mongo.document_stores import open_document_store
 from eventfleet.stores.retry import CONFLICT, RetryPolicy
+from tests.contract.document_openings import Games, OpenGames, earn, eventually
+from tests.contract.document_openings import games as games
+from tests.contract.document_openings import opening as opening
 from tests.contract.document_types import GAMES, StructGame
 
-Games = EventSourcedStorage[Any]
 TIME = datetime(2026, 1, 2, 3, 4, 5, 678_000, UTC)
-
-
-class OpenGames:
-    """Opens storages over one store, each as a process of its own would."""
-
-    def __init__(self, store: DocumentStore) -> None:
-        self.store = store
-
-    @asynccontextmanager
-    async def __call__(self, kind: type[Any] = StructGame, **options: Any) -> AsyncIterator[Games]:
-        async with EventSourcedStorage(
-            "games", kind, self.store, options=StorageOptions(**options)
-        ) as games:
-            yield games
-
-
-@pytest.fixture(params=["memory", "mongodb"])
-async def opening(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[OpenGames]:
-    if request.param == "memory":
-        yield OpenGames(MemoryDocuments())
-        return
-    url = request.getfixturevalue("mongo_url")
-    async with open_document_store(
-        url, prefix, "games", "games.events", version_field="version", partitions=1, timeout=20
-    ) as store:
-        yield OpenGames(store)
-    with MongoClient(url) as client:
-        client.drop_database(prefix)
-
-
-@pytest.fixture
-async def games(opening: OpenGames) -> AsyncIterator[Games]:
-    async with opening() as storage:
-        yield storage
-
-
-def earn(gold: int) -> Any:
-    def edit(game: Any) -> None:
-        game.gold += gold
-
-    return edit
-
-
-async def eventually(condition: Callable[[], Awaitable[bool]]) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            if await condition():
-                return
-            await asyncio.sleep(0.02)
 
 
 async def taken(stream: Any, count: int) -> list[Any]:

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from tests.contract.test_document_storage import OpenGames, eventually
-from tests.contract.test_document_storage import opening as opening
+from tests.contract.document_openings import OpenGames, eventually
+from tests.contract.document_openings import opening as opening
 
 
 async def test_a_lease_has_one_owner_until_it_is_given_up(opening: OpenGames) -> None:

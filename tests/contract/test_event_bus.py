@@ -37,7 +37,7 @@ from tests.contract.bus_openings import KEEPING, REMOTE, Buses
 from tests.contract.bus_openings import bus as bus
 from tests.contract.bus_openings import buses as buses
 from tests.contract.bus_openings import few_tries as few_tries
-from tests.contract.test_document_storage import eventually
+from tests.contract.document_openings import eventually
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
 from tests.unit.eventually import until

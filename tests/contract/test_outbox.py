@@ -13,8 +13,8 @@ from eventfleet.stores.errors import Duplicate, Misconfigured
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.mongo.documents import unplaced_document
 from eventfleet.stores.mongo.outbox import pending_fields
+from tests.contract.document_openings import eventually
 from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, key
-from tests.contract.test_document_storage import eventually
 
 Documents = Any
 

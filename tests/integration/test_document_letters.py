@@ -15,8 +15,8 @@ from eventfleet.buses import DerivedEvent, DocumentEvent, NatsBus
 from eventfleet.cli import main
 from eventfleet.documents import Diff, EventMapper, open_storage
 from tests.contract.bus_openings import few_tries as few_tries
+from tests.contract.document_openings import earn
 from tests.contract.document_types import StructGame
-from tests.contract.test_document_storage import earn
 
 BEYOND_NATS_BYTES = 1_500_000
 PATIENCE_SECONDS = 120.0

@@ -9,7 +9,7 @@ from tests.integration.copied_topic import (
     source,
     until,
 )
-from tests.integration.test_worker import Start, WorkerProcess, start
+from tests.integration.worker_processes import Start, WorkerProcess, start
 
 __all__ = ["settings", "source", "start"]
 

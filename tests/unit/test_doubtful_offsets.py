@@ -39,7 +39,7 @@ from eventfleet.workers.owner_outage import OwnerTimeouts
 from tests.simulation.in_memory_servers import InMemoryServers
 from tests.simulation.recording_domain import tally
 from tests.unit.eventually import until
-from tests.unit.test_owners import Bench
+from tests.unit.owner_bench import Bench
 
 PREFIX = "fleet"
 REPAIRS = "eventfleet rewind", "eventfleet restore", "raise-epoch", "set-offset"

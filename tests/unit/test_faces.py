@@ -10,8 +10,8 @@ import pytest
 import eventfleet
 from eventfleet import errors
 from eventfleet.errors import EventfleetError
+from tests.unit.public_faces import FACES
 
-FACES = ("", ".aggregates", ".buses", ".commands", ".documents", ".errors", ".http", ".queries")
 DRIVERS = {
     *("aiohttp", "aiokafka", "faust", "hiredis", "joserfc", "mode", "motor", "prometheus_client"),
     *("pymongo", "redis", "starlette", "uvicorn"),

@@ -26,7 +26,7 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
 from examples.chat.domain import chat
-from tests.unit.test_room_reader import record, sent
+from tests.unit.room_events import record, sent
 
 PATIENCE = 20.0
 

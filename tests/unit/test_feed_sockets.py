@@ -48,7 +48,7 @@ from eventfleet.web.access import Access
 from eventfleet.web.feed_sockets import TOKEN_PREFIX, FeedPath, FeedSockets
 from examples.chat.domain import Join, chat
 from examples.chat.rooms import SOCKET
-from tests.unit.test_room_reader import record, sent
+from tests.unit.room_events import record, sent
 
 KEY = OctKey.import_key("a key of the test's own, of 32 bytes")
 

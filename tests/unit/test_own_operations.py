@@ -12,7 +12,7 @@ from eventfleet.runtime import http_server
 from eventfleet.runtime.http_server import http_application, select_operations
 from eventfleet.runtime.settings import Settings
 from examples.chat import rooms
-from tests.unit.test_faces import FACES
+from tests.unit.public_faces import FACES
 
 CHAT = Path(rooms.__file__).parent
 

@@ -9,7 +9,7 @@ from eventfleet.roles.redrive_schedule import COMPARE_INTERVAL
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from tests.simulation.in_memory_servers import InMemoryServers, take
-from tests.unit.test_relay import Team, a_parking_relay, ask, opened, parked_at
+from tests.unit.relay_fixture import Team, a_parking_relay, ask, opened, parked_at
 
 CALLS = ("parked_in", "park", "unpark", "requests", "note_discarded")
 

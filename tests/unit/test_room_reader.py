@@ -5,11 +5,9 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
-import msgspec
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores, Snapshot
@@ -17,7 +15,6 @@ from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.testing import NOW
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import wire_name
 from examples.chat.domain import (
     MAX_KEPT_MESSAGES,
     ChatEvent,
@@ -33,6 +30,7 @@ from examples.chat.domain import (
     project_message,
 )
 from examples.chat.room_reader import PAGE_EVENTS, RoomReader, to_message
+from tests.unit.room_events import common, record, sent
 
 ROOMS = 1_000
 MAX_EVENTS = 5_000
@@ -66,34 +64,6 @@ class Rooms:
 
     async def ids(self, room: str, **asked: Any) -> list[str]:
         return [each.id for each in await self.reader.messages(room, **asked)]
-
-
-def record(room: str, version: int, payload: ChatEvent) -> EventRecord:
-    command = payload.message_id if isinstance(payload, MessageSent) else f"c{version}"
-    return EventRecord(
-        id=event_id("chat", room, command),
-        type=wire_name(type(payload)),
-        domain="chat",
-        aggregate_id=room,
-        time=payload.timestamp,
-        data=chat_data(payload),
-        version=version,
-    )
-
-
-def chat_data(payload: ChatEvent) -> dict[str, Any]:
-
-    found: dict[str, Any] = msgspec.to_builtins(payload)
-    return found
-
-
-def common(version: int, sender: str = "ann") -> dict[str, Any]:
-    moment = NOW + timedelta(seconds=version)
-    return {"room_id": "r", "sender_id": sender, "timestamp": moment}
-
-
-def sent(version: int) -> MessageSent:
-    return MessageSent(message_id=f"m{version}", content=f"text {version}", **common(version))
 
 
 def talk(chance: random.Random, length: int) -> Iterator[ChatEvent]:

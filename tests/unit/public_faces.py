@@ -1,0 +1,3 @@
+"""The public faces."""
+
+FACES = ("", ".aggregates", ".buses", ".commands", ".documents", ".errors", ".http", ".queries")
