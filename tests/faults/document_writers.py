@@ -7,7 +7,8 @@ when it has made its edits. With a bus it publishes the collection's changes too
 import asyncio
 import random
 import sys
-from contextlib import AsyncExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -17,12 +18,13 @@ from redis.asyncio import Redis
 
 from eventfleet.buses import NatsBus, RedisBus
 from eventfleet.documents import EditConflict, EventSourcedStorage, open_storage
-from eventfleet.errors import ServerUnavailable
+from eventfleet.errors import OpeningFailed, ServerUnavailable
 
 DOCUMENTS = 100
 WRITERS = 4
 COLLECTION = "counters"
 CONFIRM_PAUSE_SECONDS = 0.2
+MAX_STARTS = 100
 
 
 class CounterDocument(msgspec.Struct):
@@ -63,15 +65,25 @@ async def main(url: str, database: str, edits: int, seed: int, log: Path, bus: l
     async with AsyncExitStack() as stack:
         options: dict[str, Any] = {}
         if bus:
-            options["bus"] = await stack.enter_async_context(await open_bus(stack, *bus))
+            opened = await open_bus(stack, *bus)
+            options["bus"] = await entered(stack, lambda: opened)
         output = stack.enter_context(log.open("a"))
-        counters = await stack.enter_async_context(
-            open_storage(url, database, COLLECTION, CounterDocument, **options)
+        counters = await entered(
+            stack, lambda: open_storage(url, database, COLLECTION, CounterDocument, **options)
         )
         async with asyncio.TaskGroup() as group:
             for writer in range(WRITERS):
                 name, chance = f"{seed}.{writer}", random.Random(f"{seed}.{writer}")
                 group.create_task(write(counters, edits // WRITERS, name, chance, output))
+
+
+async def entered(stack: AsyncExitStack, make: Callable[[], Any]) -> Any:
+    """Enter a bus or a storage, again while its server is away."""
+    for _ in range(MAX_STARTS):
+        with suppress(ServerUnavailable, OpeningFailed):
+            return await stack.enter_async_context(make())
+        await asyncio.sleep(CONFIRM_PAUSE_SECONDS)
+    return await stack.enter_async_context(make())
 
 
 async def open_bus(stack: AsyncExitStack, kind: str, address: str, channel: str) -> Any:
