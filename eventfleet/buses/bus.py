@@ -75,7 +75,7 @@ class EventBus(Protocol):
 
 @runtime_checkable
 class ConfirmingBus(Protocol):
-    """What a bus has whose server keeps events, and knows what each group has handled.
+    """Tells how far each group has handled the events that a bus's server keeps.
 
     An incarnation is what the server holds from when it was empty until it loses its data. Offsets
     order the events of one incarnation. Where there was another one before, groups are made anew at

@@ -9,8 +9,8 @@ from eventfleet.stores.contracts.documents import StoredDocument
 
 
 class DocumentForms(NamedTuple):
-    """What is made of a document's stored fields: the document of its type, what the type knows of
-    the fields as JSON, and all of them as events hold them. The last two are one object where the
+    """A document in three forms, made of its stored fields: as its type has it, the fields that the
+    type knows as JSON, and all of them as events hold them. The last two are one object where the
     type knows them all."""
 
     value: Any

@@ -1,4 +1,4 @@
-"""What append reads before it plans: records, checked against the declaration, and heads."""
+"""AppendReader: reads records, checked against the declaration, and heads before append plans."""
 
 from collections.abc import Sequence
 from typing import Any
