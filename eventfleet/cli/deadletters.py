@@ -183,7 +183,7 @@ def redrive(
     required=True,
     help="The version of that event, as `show` prints it.",
 )
-@click.option("--why", required=True, help="The reason, which is kept.")
+@click.option("--why", required=True, help="The reason, which a tombstone keeps.")
 @click.option("--by", help="Who decides so; by default the user of this machine.")
 @as_json
 def discard(
@@ -192,7 +192,8 @@ def discard(
     """Request that ROLE passes over the event that it parks an aggregate at, for ever.
 
     What waits behind it is redriven. In the role snapshot, no state is folded with the event from
-    then on; relay does not pass it on. A tombstone keeps who has decided so, when and why.
+    then on; relay does not pass it on. A tombstone keeps who has decided so, when and why. With
+    --bus the letter is dropped, and no record is kept.
     """
     import getpass
 
