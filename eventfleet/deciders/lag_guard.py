@@ -4,7 +4,8 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import NamedTuple
 
-from eventfleet.stores.contracts import Clock, EventReader, Incarnation, LogReader, Markers
+from eventfleet.deciders.incarnation_reader import IncarnationReader
+from eventfleet.stores.contracts import Clock, EventReader, Incarnation, LogReader
 from eventfleet.topics.names import Topics, consumer_group
 
 MAX_DRIFT = 0.1
@@ -47,7 +48,7 @@ class LagGuard:
     def __init__(
         self,
         domain: str,
-        markers: Markers,
+        incarnations: IncarnationReader,
         reader: LogReader,
         events: EventReader,
         clock: Clock,
@@ -56,7 +57,7 @@ class LagGuard:
         expiry: float,
     ) -> None:
         """`expiry`: that of the markers, in seconds; `prefix`: of the consumer groups."""
-        self._markers, self._reader, self._events = markers, reader, events
+        self._incarnations, self._reader, self._events = incarnations, reader, events
         self._clock, self._expiry = clock, expiry
         self.parked: Collection[str] = frozenset()
         self._topic = Topics.of(domain).events
@@ -78,19 +79,26 @@ class LagGuard:
         return max(UPDATE_SECONDS, min(REST_UPDATE_SECONDS, self._expiry * MAX_REST_SHARE))
 
     async def incarnation(self) -> Incarnation:
-        """The incarnation and time last seen; after a rest, the present ones."""
+        """The incarnation and time last seen; after a rest or half an expiry, the present ones."""
         rested = self.update_seconds > UPDATE_SECONDS
         self._asked_at = self._clock.steady()
         if rested:
             self.want_update()
-        if rested or self._look is None:
+        look = self._look
+        if rested or look is None or self._is_outdated(look):
             return await self.refresh_incarnation()
-        return self._look.incarnation
+        return look.incarnation
 
-    async def refresh_incarnation(self) -> Incarnation:
-        """Read the present incarnation and time."""
+    def _is_outdated(self, look: Look) -> bool:
+        """Check that half an expiry has passed for this process, whatever Redis' clock says: it may
+        have been set back since."""
+        return (self._clock.steady() - look.answered_at).total_seconds() >= self._expiry / 2
+
+    async def refresh_incarnation(self, *, anew: bool = False) -> Incarnation:
+        """Read the present incarnation and time; which one is the first, again only if `anew`."""
+        await self._incarnations.find_first(anew=anew)
         asked_at = self._clock.steady()
-        incarnation = await self._markers.incarnation()
+        incarnation = await self._incarnations.read()
         look = Look(incarnation, asked_at, self._clock.steady())
         if self._look and not _follows(look, self._look):
             self._targets.clear()
@@ -109,7 +117,7 @@ class LagGuard:
     async def update(self) -> None:
         """Read first the time, then the log's ends, then how far append has committed, then the
         aggregates that it parks."""
-        incarnation = await self.refresh_incarnation()
+        incarnation = await self.refresh_incarnation(anew=True)
         resets, watermarks = self._resets, await self._reader.watermarks(self._topic)
         if resets == self._resets:
             for partition, limit in watermarks.items():

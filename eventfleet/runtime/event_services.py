@@ -10,6 +10,7 @@ from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.decider import Answer, Decider
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.event_publisher import EventPublisher
+from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.manager import Announce, Manager
 from eventfleet.deciders.marker_decider import MarkerDecider
@@ -86,18 +87,19 @@ async def decider(
             return
         markers = await stack.enter_async_context(connections.markers(settings, domain.name))
         reader = await stack.enter_async_context(connections.log_reader(settings))
+        events = opened.events
         guard = LagGuard(
             domain.name,
-            markers,
+            IncarnationReader(domain.name, markers, events.registry, reader, events),
             reader,
-            opened.events,
+            events,
             clock,
             prefix=settings.group_prefix,
             expiry=settings.marker_expiry,
         )
         await stack.enter_async_context(running_lag_guard(guard, domain.name))
         marker_decider = MarkerDecider(
-            opened.events, markers, writer, guard, clock, partitions=settings.partitions
+            events, markers, writer, guard, clock, partitions=settings.partitions
         )
         decider_metrics.markers[domain.name] = marker_decider.statistics
         yield TimeLimitedDecider(marker_decider, clock, patience(settings))

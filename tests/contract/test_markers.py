@@ -454,6 +454,18 @@ async def test_in_a_young_life_the_first_note_on_a_basis_is_tentative(desk: Mark
     assert not (await decide(client, "e2")).tentative
 
 
+async def test_in_the_domains_first_life_no_note_is_tentative(desk: MarkerServer) -> None:
+    client = desk.client()
+    first = (await client.incarnation())._replace(is_first=True)
+    requests = [
+        mark("e1", first, aggregate_id="a", basis=NOTHING),
+        mark("e2", first, aggregate_id="b", basis=PLACED, allowed=frozenset()),
+    ]
+    noted, rejected = await client.mark(requests)
+    assert (noted.status, noted.tentative) == (MarkStatus.OK, False)
+    assert (rejected.status, rejected.tentative) == (MarkStatus.REJECTED, False)
+
+
 async def test_in_an_old_life_no_note_is_tentative(lone: MarkerServer) -> None:
     client, number = lone.client(YOUTH), 0
 

@@ -7,6 +7,7 @@ import pytest
 
 from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import (
+    UNKNOWN_INCARNATION,
     EventStore,
     OffsetNote,
     OffsetRange,
@@ -45,6 +46,40 @@ async def test_the_partition_count_is_registered_once_in_an_epoch(
     assert await registry.partition_count() is None
     assert await registry.register_partition_count(6) == 6
     assert await registry.partition_count() == 6
+
+
+async def test_the_first_incarnation_is_registered_once(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    assert await registry.first_incarnation() == ""
+
+    async def register(number: int) -> str:
+        async with opening() as other:
+            return await other.events.registry.register_first_incarnation(f"run-{number}")
+
+    (first,) = {*await asyncio.gather(*map(register, range(5)))}
+    assert await registry.register_first_incarnation("another") == first
+    assert await registry.first_incarnation() == first
+    assert await registry.facts() == RegistryFacts()
+
+
+@pytest.mark.parametrize("registered", [True, False])
+@pytest.mark.parametrize("repair", ["raised epoch", "rewind", "restore", "recovery"])
+async def test_after_a_repair_no_incarnation_is_the_first(
+    registry: StoreRegistry, repair: str, registered: bool
+) -> None:
+    if registered:
+        await registry.register_first_incarnation("run-1")
+    match repair:
+        case "raised epoch":
+            await registry.raise_epoch()
+        case "rewind":
+            await registry.rewind([OffsetRange(0, 3, 9)], TIME)
+        case "restore":
+            await registry.record_restore([OffsetRange(0, 0, 9)], TIME)
+        case _:
+            await registry.recover(RegistryFacts())
+    assert await registry.register_first_incarnation("run-2") == UNKNOWN_INCARNATION
 
 
 async def test_the_next_offset_is_kept_for_each_partition(

@@ -3,7 +3,7 @@
 from tests.simulation.marker_world import MarkerScenario
 
 SCENARIOS = {
-    "nothing but order": (900, MarkerScenario(late=True)),
+    "nothing but order": (600, MarkerScenario(late=True)),
     "everything but a loss": (
         1200,
         MarkerScenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
@@ -24,8 +24,17 @@ SCENARIOS = {
         600,
         MarkerScenario(losses=2, freezes=0.3, echoes=0.1),
     ),
+    "a domain begins, and Redis is flushed": (
+        500,
+        MarkerScenario(
+            **{"services": 4, "clients": 4, "stalls": 0.03, "begins": 0.7, "freezes": 0.9},
+            losses=2,
+            echoes=0.1,
+            names=("Open", "Note", "Note"),
+        ),
+    ),
     "Redis is flushed": (
-        900,
+        700,
         MarkerScenario(clients=4, kills=0.01, stalls=0.04, jumps=0.01, faults=0.01, losses=3),
     ),
     "several owners, and Redis is flushed": (

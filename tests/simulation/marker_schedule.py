@@ -101,12 +101,12 @@ class MarkerSchedule:
         """Some items are there already; Redis may be long up, or new."""
         world = self.world
         for aggregate_id in world.aggregates:
-            if self.scheduler.chance(0.75):
+            if not self.scenario.begins and self.scheduler.chance(0.75):
                 proposed = self._proposed(
                     ScheduledCommand(f"first-{aggregate_id}", "Open", aggregate_id)
                 )
                 world.put(proposed.event)
-        if self.scheduler.chance(0.75):
+        if not self.scenario.begins and self.scheduler.chance(0.75):
             world.redis.incarnation()
             world.clock.advance(int(TERMS.expiry * 1000) + 1)
         self._own_all()
@@ -273,13 +273,16 @@ class MarkerSchedule:
             self.scheduler.stall(task, self.random.randint(20, 250))
 
     def _freeze(self) -> None:
-        """Who has just noted stands still, while Redis loses all and a new life grows old."""
+        """Who has just noted stands still, while Redis loses all and, where the domain had begun
+        before, a new life grows old."""
         if not self.scheduler.chance(self.scenario.freezes):
             return
         self.losses -= 1
         self._lose("is flushed, and time goes on")
         self._stall(*[t for t in self.scheduler.tasks if t.name == self.scheduler.running])
         self.world.redis.flush()
+        if self.scenario.begins:
+            return
         self.world.redis.incarnation()
         self.world.clock.advance(int(TERMS.expiry * 1000) + 1)
 

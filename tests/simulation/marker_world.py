@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.model.domain import Domain
@@ -17,7 +18,7 @@ from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import AppendItem, Plan
 from eventfleet.roles.append_reader import AppendReader
-from eventfleet.stores.contracts import ParkedWrite, ParkEvent, PlaceParked, RefuseParked
+from eventfleet.stores.contracts import Page, ParkedWrite, ParkEvent, PlaceParked, RefuseParked
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
@@ -55,6 +56,7 @@ class MarkerParts:
 
     marking: type[MarkerDecider] = MarkerDecider
     guard: type[LagGuard] = LagGuard
+    incarnations: type[IncarnationReader] = IncarnationReader
     redis: type[MemoryRedis] = MemoryRedis
     plan: type[Plan] = Plan
     parking: type[AppendParking] = AppendParking
@@ -89,6 +91,7 @@ class MarkerScenario:
     slow: float = (
         0.0  # how often an owner that decides on a parked event stands still, and another comes
     )
+    begins: float = 0.0  # how often who finds that nothing was ever there stands still then
     clocks: bool = False  # services and Redis have clocks of their own, which step back
     echoes: float = 0.2
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
@@ -145,6 +148,21 @@ class Remote(Shaky):
         return sent
 
 
+class HesitantStore(Remote):
+    """The store of a service that may stand still when it has read that nothing is stored."""
+
+    def __init__(self, world: "MarkerWorld") -> None:
+        super().__init__(world.events, world.faults)
+        self._world = world
+
+    async def aggregates(self, cursor: str, limit: int) -> Page:
+        page: Page = await self.inner.aggregates(cursor, limit)
+        if self._world.random.random() < self._world.scenario.begins:
+            for _ in range(self._world.random.randint(5, 25)):
+                await checkpoint()
+        return page
+
+
 class SimulatedService:
     """A process with its own guard; what it has in memory goes with it."""
 
@@ -155,11 +173,15 @@ class SimulatedService:
             MemoryMarkers(world.redis, items.name, TERMS, checkpoint), world.faults
         )
         reader: Any = Remote(MemoryReader(world.log, checkpoint), world.faults)
-        store: Any = Remote(world.events, world.faults)
+        store: Any = HesitantStore(world)
         network: Any = Remote(Network(world), world.faults)
         self.world = world
+        registry: Any = Remote(world.events.registry, world.faults)
+        incarnations = parts.incarnations(items.name, markers, registry, reader, store)
         self.guard = parts.guard(
-            *(items.name, markers, reader, store, self.clock), prefix=PREFIX, expiry=TERMS.expiry
+            *(items.name, incarnations, reader, store, self.clock),
+            prefix=PREFIX,
+            expiry=TERMS.expiry,
         )
         self.marking = parts.marking(
             *(store, markers, network, self.guard, self.clock),

@@ -10,6 +10,7 @@ from typing import Any
 from msgspec.structs import replace as with_changes
 
 from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.pending_command import PendingCommand, rejection
@@ -134,6 +135,26 @@ class IsAlwaysSure(MemoryRedis):
 
     def _new_marker(self, request: MarkRequest, timeouts: MarkerTimeouts, now: float) -> Marker:
         return replace(super()._new_marker(request, timeouts, now), tentative=False)
+
+
+class TrustsItsOwnFirst(IncarnationReader):
+    """Without: the registry is read again after the write of the first incarnation."""
+
+    async def _register(self) -> str:
+        first = await self._determine()
+        await self._registry.register_first_incarnation(first)
+        return first
+
+
+class RegistersLater(IncarnationReader):
+    """Without: the first incarnation is registered before anything is marked."""
+
+    _looks = 0
+
+    async def find_first(self, *, anew: bool = False) -> None:
+        self._looks += 1
+        if self._looks > 8:
+            await super().find_first(anew=anew)
 
 
 class LeavesNewOnesUnlooked(MarkerDecider):

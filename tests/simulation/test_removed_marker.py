@@ -13,6 +13,7 @@ SEEDS = range(1000)
 FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}
 ORDER = {"forbidden in .events", "twice in .events"}
 PARKS_MUCH = "append parks much, and Redis is flushed"
+BEGINS = "a domain begins, and Redis is flushed"
 TWO_CODES = "append parks, and its owners have two codes"
 
 # A rule, what stands in for the part that has it, where it is missed, and how.
@@ -20,7 +21,7 @@ RULES = {
     "another's pending note comes first": (
         MarkerParts(redis=markers_without_rules.KeepsNobodyWaiting),
         "everything but a loss",
-        FALSE | ORDER,
+        FALSE | ORDER | {"rejected for what was not there"},
     ),
     "who confirms names the note exactly": (
         MarkerParts(redis=markers_without_rules.ClearsWhateverStands),
@@ -67,6 +68,16 @@ RULES = {
         "Redis is flushed",
         {"accepted but not stored"},
     ),
+    "the first life is read again once it was written": (
+        MarkerParts(incarnations=markers_without_rules.TrustsItsOwnFirst),
+        BEGINS,
+        {"accepted but not stored"},
+    ),
+    "the first life is written before the first mark": (
+        MarkerParts(incarnations=markers_without_rules.RegistersLater),
+        BEGINS,
+        {"accepted but not stored"},
+    ),
     "a new id is looked up once it was marked": (
         MarkerParts(marking=markers_without_rules.LeavesNewOnesUnlooked),
         "Redis is flushed",
@@ -105,7 +116,7 @@ RULES = {
     "a discarded event keeps its place in the chain": (
         MarkerParts(events=markers_without_rules.RemovesDiscarded),
         TWO_CODES,
-        {"gap", "accepted but not stored", "stuck"},
+        {"gap", "accepted but not stored", "stuck", "accepted where it is parked"},
     ),
     "what comes behind a parked event is parked": (
         MarkerParts(plan=markers_without_rules.PlacesBehindParked),

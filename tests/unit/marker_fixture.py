@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.outcomes import Outcome
@@ -11,6 +12,7 @@ from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
+from eventfleet.stores.contracts import UNKNOWN_INCARNATION
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
@@ -18,6 +20,7 @@ from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import consumer_group
 from tests.simulation.in_memory_servers import InMemoryServers
+from tests.simulation.scheduler import drive
 
 PREFIX = "unit"
 TERMS = MarkerTimeouts(expiry=600.0, lease=2.0, memory=600.0)
@@ -75,8 +78,11 @@ class WorldClock:
 class MarkerFixture:
     """One service, its servers, and the owner of the only partition."""
 
-    def __init__(self, domain: Domain[Any] = orders) -> None:
+    def __init__(self, domain: Domain[Any] = orders, *, begins: bool = False) -> None:
+        """`begins`: no event was ever produced, so the present life of Redis is the first."""
         self.domain, self.memory = domain, InMemoryServers(domain)
+        if not begins:
+            drive(self.memory.events.registry.register_first_incarnation(UNKNOWN_INCARNATION))
         self.redis_seconds_ahead = 0.0
         self.redis = MemoryRedis(
             lambda: self.memory.clock.time.timestamp() + self.redis_seconds_ahead
@@ -91,9 +97,12 @@ class MarkerFixture:
 
     def service(self) -> MarkerDecider:
         """Another service on the same servers becomes the one that is asked."""
+        events, reader = self.memory.events, MemoryReader(self.memory.log)
+        incarnations = IncarnationReader(
+            *(self.domain.name, self.markers, events.registry, reader, events)
+        )
         self.guard = LagGuard(
-            *(self.domain.name, self.markers, MemoryReader(self.memory.log)),
-            *(self.memory.events, WorldClock(self)),
+            *(self.domain.name, incarnations, reader, events, WorldClock(self)),
             prefix=PREFIX,
             expiry=TERMS.expiry,
         )

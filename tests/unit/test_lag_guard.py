@@ -3,6 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Any
 
+from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import (
     MAX_REST_SHARE,
     REST_SECONDS,
@@ -45,8 +46,12 @@ class GuardServers:
         self.markers = MemoryMarkers(self.redis, "orders", terms)
         self.reader = MemoryReader(self.log)
         self.clock = GuardClock()
+        events = MemoryEvents()
+        incarnations = IncarnationReader(
+            *("orders", self.markers, events.registry, MemoryReader(self.log), events)
+        )
         self.guard = LagGuard(
-            *("orders", self.markers, self.reader, MemoryEvents(), self.clock),
+            *("orders", incarnations, self.reader, events, self.clock),
             prefix="p",
             expiry=EXPIRY,
         )
@@ -151,6 +156,16 @@ async def test_a_look_during_which_the_server_changes_says_nothing_of_the_new_on
 
     servers.reader.watermarks = failed_over  # type: ignore[method-assign]
     assert not servers.guard.is_caught_up(0, await servers.update())
+
+
+async def test_after_half_an_expiry_a_look_is_taken_again_though_redis_clock_says_less() -> None:
+    servers = GuardServers()
+    incarnation = await servers.update()
+    servers.produce()
+    for _ in range(6):
+        servers.clock.seconds += REST_SECONDS - 1
+        incarnation = await servers.guard.incarnation()
+    assert not servers.guard.is_caught_up(0, incarnation)
 
 
 async def test_what_was_appended_before_the_clock_stepped_back_says_nothing() -> None:

@@ -51,6 +51,7 @@ from eventfleet.stores.contracts.notices import (
 )
 from eventfleet.stores.contracts.outbox import Outbox
 from eventfleet.stores.contracts.registry import (
+    UNKNOWN_INCARNATION,
     OffsetNote,
     OffsetRange,
     RegistryFacts,
@@ -69,6 +70,7 @@ from eventfleet.stores.contracts.views import ViewStore
 
 __all__ = [
     "NO_HEAD",
+    "UNKNOWN_INCARNATION",
     "AssignPosition",
     "Channels",
     "Claim",

@@ -25,12 +25,14 @@ class MarkStatus(Enum):
 class Incarnation(NamedTuple):
     """A run of a Redis server with its data set; a restart, flush or failover begins another.
 
-    `began` and `now` are seconds of Redis' own clock; `now` is when this was read.
+    `began` and `now` are seconds of Redis' own clock; `now` is when this was read. `is_first`: the
+    domain is known to have begun in it, so that nothing of an earlier one is under way.
     """
 
     id: str
     began: float
     now: float
+    is_first: bool = False
 
 
 class StoredHead(NamedTuple):

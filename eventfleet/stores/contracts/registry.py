@@ -8,6 +8,9 @@ from typing import NamedTuple, Protocol
 from eventfleet.model.event_shapes import EventShape
 from eventfleet.topics.event import Position
 
+UNKNOWN_INCARNATION = "unknown"
+"""Registered as the first incarnation of a domain that may have had another one before."""
+
 
 class RepairKind(StrEnum):
     """A rewind repeats what append did; a restore copies from `<domain>.stored` what it did."""
@@ -126,6 +129,16 @@ class StoreRegistry(Protocol):
 
     async def repairs(self) -> list[Repair]:
         """Return all repairs, the oldest first."""
+
+    async def first_incarnation(self) -> str:
+        """Return the registered id of the incarnation of Redis in which the domain began.
+
+        Empty until one is registered; UNKNOWN_INCARNATION from a raised epoch, a rewind or a
+        restore on.
+        """
+
+    async def register_first_incarnation(self, incarnation_id: str) -> str:
+        """Register it where none is registered; return the registered one."""
 
     async def facts(self) -> RegistryFacts:
         """Return the facts of which the log keeps a copy, as they are at one moment."""

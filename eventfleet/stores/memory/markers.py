@@ -150,7 +150,7 @@ class MemoryRedis:
             *request.basis,
             incarnation,
             created_at=now,
-            tentative=now - began < timeouts.expiry,
+            tentative=not request.incarnation.is_first and now - began < timeouts.expiry,
             expires_at=now + timeouts.expiry,
         )
 

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import (
+    UNKNOWN_INCARNATION,
     OffsetNote,
     OffsetRange,
     RegistryFacts,
@@ -27,6 +28,7 @@ class MemoryRegistry:
         self._notes: dict[int, OffsetNote] = {}
         self._begun: set[tuple[str, int]] = set()
         self._repairs: list[Repair] = []
+        self._first_incarnation = ""
 
     async def epoch(self) -> int:
         await self._yield_point()
@@ -39,6 +41,7 @@ class MemoryRegistry:
         await self._yield_point()
         self._epoch += 1
         self._begun.clear()
+        self._first_incarnation = UNKNOWN_INCARNATION
         return self._epoch
 
     async def partition_count(self) -> int | None:
@@ -109,6 +112,16 @@ class MemoryRegistry:
         await self._yield_point()
         return list(self._repairs)
 
+    async def first_incarnation(self) -> str:
+        await self._yield_point()
+        return self._first_incarnation
+
+    async def register_first_incarnation(self, incarnation_id: str) -> str:
+        await self._yield_point()
+        self._first_incarnation = self._first_incarnation or incarnation_id
+        await self._yield_point()
+        return self._first_incarnation
+
     async def facts(self) -> RegistryFacts:
         await self._yield_point()
         count = self._partition_counts.get(self._epoch)
@@ -120,6 +133,7 @@ class MemoryRegistry:
         await self._yield_point()
         if facts.epoch > self._epoch:
             self._begun.clear()
+        self._first_incarnation = UNKNOWN_INCARNATION
         self._epoch = max(self._epoch, facts.epoch)
         if facts.epoch == self._epoch:
             self._begun |= {*facts.begun}
@@ -138,4 +152,5 @@ class MemoryRegistry:
         self._notes[partition] = OffsetNote(self._epoch, max(noted, next_offset))
 
     def _record(self, kind: RepairKind, ranges: Collection[OffsetRange], time: datetime) -> None:
+        self._first_incarnation = UNKNOWN_INCARNATION
         self._repairs += [Repair(kind, self._epoch, each, time) for each in ranges]

@@ -15,6 +15,7 @@ from pymongo.errors import DuplicateKeyError
 
 from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import (
+    UNKNOWN_INCARNATION,
     OffsetNote,
     OffsetRange,
     RegistryFacts,
@@ -28,6 +29,9 @@ from eventfleet.stores.mongo.operation import operation
 from eventfleet.stores.registry_facts import merge_repairs, merge_shapes
 
 PARTITION_SEPARATOR = "/"
+FIRST = "first_life"
+BEGAN_UNKNOWN = {"$set": {FIRST: UNKNOWN_INCARNATION}}
+"""The part of an update after which the domain's first incarnation is not known."""
 SCHEMA = 2
 """The version of the documents and indexes that this code reads and writes."""
 
@@ -91,7 +95,7 @@ class DomainMetadata:
             await self._domains.update_one(self._key, written)
 
     async def raise_epoch(self) -> int:
-        return await self._raise_epoch({"$unset": {"begun": ""}})
+        return await self._raise_epoch({"$unset": {"begun": ""}, **BEGAN_UNKNOWN})
 
     async def partition_count(self) -> int | None:
         return (await self.facts()).partition_count
@@ -190,6 +194,19 @@ class DomainMetadata:
     async def repairs(self) -> list[Repair]:
         return [*(await self.facts()).repairs]
 
+    async def first_incarnation(self) -> str:
+        with operation("registry", self._domains):
+            found = await self._domains.find_one(self._key, {"_id": 0, FIRST: 1}) or {}
+        return str(found.get(FIRST, ""))
+
+    async def register_first_incarnation(self, incarnation_id: str) -> str:
+        unregistered = self._key | {FIRST: {"$exists": False}}
+        with operation("registry", self._domains), suppress(DuplicateKeyError):
+            await self._domains.update_one(
+                unregistered, {"$set": {FIRST: incarnation_id}}, upsert=True
+            )
+        return await self.first_incarnation()
+
     async def facts(self) -> RegistryFacts:
         with operation("registry", self._domains):
             found = await self._domains.find_one(self._key) or {}
@@ -206,7 +223,7 @@ class DomainMetadata:
         begun: dict[str, list[int]] = {}
         for role, partition in sorted({pair for each in current for pair in each.begun}):
             begun.setdefault(role, []).append(partition)
-        changed: Document = {"epoch": epoch, "begun": begun}
+        changed: Document = {"epoch": epoch, "begun": begun, FIRST: UNKNOWN_INCARNATION}
         if repairs:
             changed["repairs"] = [_repair_document(each) for each in repairs]
         if shapes:
@@ -251,7 +268,7 @@ def _recorded(
 ) -> dict[str, Any]:
     """Return the update that records a repair."""
     repairs = [_repair_document(Repair(kind, epoch, each, time)) for each in ranges]
-    return {"$push": {"repairs": {"$each": repairs}}}
+    return {"$push": {"repairs": {"$each": repairs}}, **BEGAN_UNKNOWN}
 
 
 def _repair_document(repair: Repair) -> Document:

@@ -164,7 +164,8 @@ def _request_template(
 ) -> bytes:
     rule = "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
     seen = repr(incarnation.now)  # as Lua's tonumber reads it back without loss
-    fixed = (text.encode() for text in (incarnation.id, seen, kind, rule))
+    first = "1" if incarnation.is_first else ""
+    fixed = (text.encode() for text in (incarnation.id, first, seen, kind, rule))
     return script.template(KEYS, (run_id, *fixed, *(PLACEHOLDER,) * (5 if with_basis else 3)))
 
 

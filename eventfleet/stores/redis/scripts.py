@@ -51,8 +51,10 @@ return {life[1], life[2], now}
 MARK = """
 -- Constants: expiry and lease in seconds, memory in milliseconds.
 -- KEYS: life, marker, done. ARGV: `allowed` has a NUL before each type, which has none itself, and
--- one at the end; it is empty where there is no rule. The last two are there with a basis only.
-local run, life, seen, kind, allowed, id, value, deadline, basis_type, basis_id = unpack(ARGV)
+-- one at the end; it is empty where there is no rule. `first` is '1' in the domain's first life.
+-- The last two are there with a basis only.
+local run, life, first, seen, kind, allowed, id, value, deadline = unpack(ARGV, 1, 9)
+local basis_type, basis_id = ARGV[10], ARGV[11]
 local t = redis.call('TIME')
 local stamp = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
 local now = tonumber(stamp)
@@ -72,7 +74,7 @@ if present == life then
 else
   if not basis_id then return {'missing'} end
   last_type, last, pend = basis_type, basis_id, false
-  tent = now - tonumber(here[3]) < expiry and '1' or ''
+  tent = first == '' and now - tonumber(here[3]) < expiry and '1' or ''
   if present then redis.call('DEL', KEYS[2]) end
   redis.call('HSET', KEYS[2], 'life', life, 'born', stamp, 'type', last_type, 'last', last,
     'tent', tent)
