@@ -132,7 +132,7 @@ def send(
     identity, wanted = command_id or Uuid7Generator().new(), Stage(wait)
     options = {"command_id": identity, "wait": wanted, "patience": patience, "actor": actor}
     options["expected_version"] = expected_version
-    sending = _send(name, aggregate_id, command, parsed, options)
+    sending = _send(name, aggregate_id, command, parsed, options, is_new=not command_id)
     kind, answer = _outcome(sending, wanted)
     if json:
         print_json({"outcome": OUTCOMES.get(kind, kind), "command_id": identity, **answer})
@@ -200,7 +200,13 @@ def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
 
 
 async def _send(
-    name: str, aggregate_id: str, command: str, data: dict[str, Any], options: dict[str, Any]
+    name: str,
+    aggregate_id: str,
+    command: str,
+    data: dict[str, Any],
+    options: dict[str, Any],
+    *,
+    is_new: bool,
 ) -> "WaitResult":
     from eventfleet.cli.http_client import http_client
     from eventfleet.runtime import connections
@@ -213,7 +219,9 @@ async def _send(
             return await client.send(aggregate_id, command, data, **options)
     domain = connections.select_domains(settings, [name])[name]
     async with event_service(settings, domain) as service:
-        result: WaitResult = await service.send(aggregate_id, command, data, **options)
+        result: WaitResult = await service.send(
+            aggregate_id, command, data, is_new=is_new, **options
+        )
         return result
 
 

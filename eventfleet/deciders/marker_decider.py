@@ -224,11 +224,12 @@ class MarkerDecider:
             )
         except errors.ServerUnavailable:
             for command in ready:
-                command.noted_here = True
+                command.noted_here, command.new = True, False
             raise
         self.statistics.results.update(marked.status for marked in marks)
         for command, marked in zip(ready, marks, strict=True):
             command.marked = marked
+            command.new = command.new and marked.status is not OK
             if command.basis:
                 command.restart()
             if marked.status is REJECTED and not marked.tentative:
@@ -266,18 +267,14 @@ class MarkerDecider:
     async def _read_basis(
         self, missing: Sequence[PendingCommand], incarnation: Incarnation
     ) -> None:
-        """Read what the marker is to be made of, and then look the command's own id up again."""
+        """Read what the marker is to be made of, and then look the command's own id up again,
+        unless it is new."""
         trusted = self._trusted_partitions(missing, incarnation)
         missing = [p for p in missing if p.destination.partition in trusted]
         if not missing:
             return
         heads = await self._store.heads([p.aggregate_id for p in missing])
-        found = await self._store.find([p.event.key for p in missing])
-        self.statistics.lookups += len(missing)
-        for command in missing:
-            if stored := found.get(command.event.key):
-                command.answer(repeat_outcome(command.event, stored, command.destination.name))
-                continue
+        for command in await self._unstored(missing):
             head = heads.get(command.aggregate_id)
             command.basis = StoredHead(head.type, head.event_id) if head else NOTHING
             command.basis_incarnation = incarnation

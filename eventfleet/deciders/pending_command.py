@@ -44,9 +44,10 @@ class PendingCommand:
     """A command that is not decided yet.
 
     `noted_here`: this process has noted the event, or may have, where Redis' answer was lost, and
-    has told nobody; `next`: the next command of the same aggregate; `basis`: the stored head that a
-    missing marker is to be made of, read in `basis_incarnation`; `unconfirmed`: the note that was
-    produced for it; `deadline`: its own, or that of all.
+    has told nobody; `new`: nobody can have noted it; `next`: the next command of the same
+    aggregate; `basis`: the stored head that a missing marker is to be made of, read in
+    `basis_incarnation`; `unconfirmed`: the note that was produced for it; `deadline`: its own, or
+    that of all.
     """
 
     __slots__ = (
@@ -83,9 +84,7 @@ class PendingCommand:
         self._answer(self.index, outcome)
 
     def mark_request(self, incarnation: Incarnation, deadline: float) -> MarkRequest:
-        """Return the request that marks the command until a deadline, in the markers' time. Others
-        may finish it from then on, so its id is looked up from now on."""
-        self.new = False
+        """Return the request that marks the command until a deadline, in the markers' time."""
         event, seen, basis = self.event, self.basis_incarnation or incarnation, self.basis
         fields = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
         return make_tuple(MarkRequest, (*fields, deadline))

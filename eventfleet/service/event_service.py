@@ -47,6 +47,7 @@ class SendOptions(CommandAttributes, total=False):
     """Options of `send`; `timeout` is in seconds, TIMEOUT_SECONDS by default."""
 
     command_id: str | None
+    is_new: bool
     time: datetime | None
     expected_version: ExpectedVersion | None
     timeout: float
@@ -142,6 +143,7 @@ class EventService(Generic[S]):
         patience: float = TIMEOUT_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
         command_id: str | None = None,
+        is_new: bool = False,
         time: datetime | None = None,
         expected_version: ExpectedVersion | None = None,
         **attributes: Unpack[CommandAttributes],
@@ -154,7 +156,7 @@ class EventService(Generic[S]):
 
         A command with the same `command_id` is the same command: one that was accepted before is
         Repeated. Without a `command_id` the command gets a new one, which spares a look into the
-        store.
+        store; so does `is_new`, which says that the `command_id` was made for this call.
 
         `time`, now by default, becomes that of the events: for what happened before it was sent.
         It needs a time zone, and is cut to milliseconds.
@@ -185,7 +187,7 @@ class EventService(Generic[S]):
             expected_version=expected_version,
             **attributes,
         )
-        parsed = self._parse(envelope, new=command_id is None)
+        parsed = self._parse(envelope, new=is_new or command_id is None)
         # A tenth of the time is left for the answer, which has the reason of no decision.
         deadline = self._clock.steady() + timedelta(seconds=timeout * 0.9)
         if wait is None:

@@ -96,8 +96,9 @@ async def send(context: RequestContext) -> Response:
     request, services = context.request, context.services
     command = path_part(request, "command")
     typed = _has_typed_payload(command, services.domain)
-    command_id = header(request, IDEMPOTENCY_KEY) or _ids.new()
-    options = _send_options(context, command_id)
+    key = header(request, IDEMPOTENCY_KEY)
+    command_id = key or _ids.new()
+    options = _send_options(context, command_id, is_new=not key)
     responder = _Responder(command_id, 200 if services.domain.synchronous else 202)
     with context.bodies.share() as share:
         data = await json_object(context, share)
@@ -134,10 +135,11 @@ def _has_typed_payload(command: str, domain: Domain[Any]) -> bool:
         raise RequestRefused(UNKNOWN_COMMAND, error.reason) from None
 
 
-def _send_options(context: RequestContext, command_id: str) -> SendOptions:
+def _send_options(context: RequestContext, command_id: str, *, is_new: bool) -> SendOptions:
     request = context.request
     return SendOptions(
         command_id=command_id,
+        is_new=is_new,
         expected_version=expected_version(request),
         correlation_id=header(request, CORRELATION_ID),
         causation_id=header(request, CAUSATION_ID),

@@ -93,7 +93,8 @@ async def test_a_command_without_an_id_of_its_own_is_known_as_new() -> None:
     async with service(decider) as sent_to:
         await pay(sent_to, "named", command_id="pay-1")
         await pay(sent_to, "nameless")
-    assert decider.new == ["nameless"]
+        await pay(sent_to, "fresh", command_id="pay-2", is_new=True)
+    assert decider.new == ["nameless", "fresh"]
 
 
 # Batches

@@ -56,6 +56,12 @@ async def test_the_idempotency_key_is_the_commands_id(shop: Web, written: str) -
     assert body["event_id"] == event_id("orders", "o-1", "c-1")
 
 
+async def test_only_an_id_that_the_client_gives_may_be_known_already(shop: Web) -> None:
+    await shop.send()
+    await shop.send(Idempotency_Key="c-1")
+    assert [proposed.new for proposed in shop.storing.asked] == [True, False]
+
+
 async def test_a_synchronous_domain_answers_200_with_the_version() -> None:
     async with web(SYNCHRONOUS) as shop:
         shop.storing.outcome = Accepted("e", "orders.events/3", version=7, published=False)

@@ -166,6 +166,40 @@ async def test_the_id_of_a_new_command_is_looked_up_from_its_first_mark_on(
     assert desk.types() == ["Placed", "Paid", "Packed"]
 
 
+async def test_a_new_id_is_not_looked_up_for_the_first_event_of_an_aggregate(
+    desk: MarkerFixture,
+) -> None:
+    (placed,) = await desk.decide([desk.propose_new("Place")])
+    assert isinstance(placed, Accepted)
+    assert desk.store.asked("find") == []
+    assert desk.store.asked("heads") == [["a"]]
+
+
+# The first life
+
+
+async def test_where_nothing_came_before_redis_no_answer_waits_for_append() -> None:
+    desk = MarkerFixture(begins=True)
+    await desk.guard.update()
+    desk.appends = False
+    assert isinstance(await desk.send("Place"), Accepted)
+    assert isinstance(await desk.send("Pay"), Accepted)
+    assert isinstance(await desk.send("Place", aggregate_id="b"), Accepted)
+
+
+async def test_after_a_flush_the_first_answers_wait_for_append_again() -> None:
+    desk = MarkerFixture(begins=True)
+    await desk.send("Place")
+    await desk.append()
+    desk.redis.flush()
+    await desk.guard.update()
+    desk.appends = False
+    outcomes = await desk.decide([desk.propose("Place", aggregate_id="b")], seconds=5)
+    assert outcomes == [APPEND_IS_BEHIND]
+    desk.appends = True
+    assert isinstance(await desk.send("Place", aggregate_id="b"), Accepted)
+
+
 # Notes
 
 
