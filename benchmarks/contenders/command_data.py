@@ -104,8 +104,9 @@ async def set_up_domain(
     domain: Domain[Any],
     events: Sequence[EventRecord],
     commands: Sequence[EventRecord],
+    redis_age_seconds: float = DAY_SECONDS,
 ) -> None:
-    """Create topics and indexes, append prior events, and make Redis look a day old."""
+    """Create topics and indexes, append prior events, and make Redis look so old."""
     settings, topics = make_settings(task), Topics.of(task.domain)
     async with connections.log_admin(settings) as admin:
         await admin.create(connections.topics_of(settings, domain))
@@ -117,7 +118,7 @@ async def set_up_domain(
         await stores[domain.name].events.prepare()
         await stores[domain.name].snapshots.prepare()
         await append_all(settings, domain, stores)
-    await age_redis(settings)
+    await age_redis(settings, redis_age_seconds)
 
 
 def to_record(topic: str, event: EventRecord) -> ProducerRecord:
@@ -129,15 +130,15 @@ def split_batches(records: Sequence[ProducerRecord]) -> Iterator[Sequence[Produc
         yield records[start : start + BATCH_RECORDS]
 
 
-async def age_redis(settings: Settings) -> None:
-    """Date Redis' present incarnation a day back, so that no marker is tentative."""
+async def age_redis(settings: Settings, seconds: float) -> None:
+    """Date Redis' present incarnation back; after a day no marker is tentative."""
     terms = MarkerTimeouts(settings.marker_expiry, settings.marker_lease, settings.id_memory)
     markers = RedisMarkers(settings.redis_url, "any", terms, timeout=settings.redis_timeout)
     life = await markers.incarnation()
     await markers.close()
     client = redis.asyncio.from_url(settings.redis_url, socket_timeout=settings.redis_timeout)
     async with client:
-        await client.hset("life", "began", f"{life.now - DAY_SECONDS:.6f}")
+        await client.hset("life", "began", f"{life.now - seconds:.6f}")
 
 
 # Append and audit

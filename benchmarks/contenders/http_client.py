@@ -16,9 +16,9 @@ from typing import Any
 import msgspec
 
 from benchmarks.contenders.http_data import (
-    CONNECTIONS,
     ClientResult,
     CommandRequest,
+    count_connections,
     measured_requests,
     warm_up_requests,
 )
@@ -71,9 +71,10 @@ class ClientConnection(asyncio.Protocol):
 def encode_request(task: ContenderTask, request: CommandRequest) -> bytes:
     body = msgspec.json.encode(request.data)
     path = f"/domains/{task.domain}/{request.aggregate_id}/commands/{request.command}"
+    key = f"Idempotency-Key: {task.domain}-{next(_keys)}\r\n" if count_connections(task) > 1 else ""
     return (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-        f"Idempotency-Key: {task.domain}-{next(_keys)}\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"{key}Content-Length: {len(body)}\r\n\r\n"
     ).encode() + body
 
 
@@ -87,7 +88,7 @@ async def send_requests(
         await loop.create_connection(
             lambda: ClientConnection(requests, statuses), "127.0.0.1", port
         )
-        for _ in range(CONNECTIONS)
+        for _ in range(count_connections(task))
     ]
     connections = [connection for _, connection in created]
     await asyncio.gather(*(connection.closed for connection in connections))

@@ -18,7 +18,7 @@ from benchmarks.contenders.task import EVENT_LOOP, ContenderTask, Result, Stopwa
 from eventfleet.domains.bank import bank
 from eventfleet.model.domain import Domain
 
-CONNECTIONS = 64
+DEFAULT_CONNECTIONS = 64
 ACCOUNTS = 5_000
 STACK = {
     "stack": "Starlette, msgspec, uvicorn (httptools)",
@@ -41,6 +41,11 @@ class ClientResult(msgspec.Struct, frozen=True):
     statuses: dict[int, int]
     p50: float
     p99: float
+
+
+def count_connections(task: ContenderTask) -> int:
+    """Return the number of connections; over a single one the client gives commands no ids."""
+    return int(task.extra.get("connections", DEFAULT_CONNECTIONS))
 
 
 def declare_domain(task: ContenderTask) -> Domain[Any]:
@@ -87,7 +92,7 @@ async def serve_and_measure(task: ContenderTask, app: ASGIApp, settings: dict[st
     if client_result.statuses != {expected_status: task.records}:
         raise RuntimeError(f"answered {client_result.statuses}")
     measures = {"p50": client_result.p50, "p99": client_result.p99}
-    all_settings = {**STACK, "connections": str(CONNECTIONS), **settings}
+    all_settings = {**STACK, "connections": str(count_connections(task)), **settings}
     return Result(task.records, clock.seconds, clock.cpu, 0, all_settings, measures)
 
 
