@@ -134,14 +134,15 @@ async def _open_deciders(
     metrics: "Metrics",
     stack: AsyncExitStack,
 ) -> "dict[str, Decider]":
-    from eventfleet.runtime.event_services import decider
+    from eventfleet.runtime.event_services import decider, stage_waiters
     from eventfleet.service.decider_metrics import DeciderMetrics
 
     decider_metrics = DeciderMetrics()
     metrics.register(decider_metrics)
+    waiters = await stack.enter_async_context(stage_waiters(settings))
     return {
         name: await stack.enter_async_context(
-            decider(settings, domain, stores[name], decider_metrics)
+            decider(settings, domain, stores[name], decider_metrics, waiters=waiters)
         )
         for name, domain in domains.items()
     }

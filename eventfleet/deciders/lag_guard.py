@@ -60,8 +60,7 @@ class LagGuard:
         self._incarnations, self._reader, self._events = incarnations, reader, events
         self._clock, self._expiry = clock, expiry
         self.parked: Collection[str] = frozenset()
-        self._topic = Topics.of(domain).events
-        self._group = consumer_group(prefix, domain, "append")
+        self._source = consumer_group(prefix, domain, "append"), Topics.of(domain).events
         self._appended_until: dict[int, Incarnation] = {}
         self._targets: dict[int, Target] = {}
         self._committed: dict[int, int] = {}
@@ -70,6 +69,7 @@ class LagGuard:
         self._asked_at = clock.steady()
         self.want_update: Callable[[], None] = lambda: None
         """Called when a question was answered by no, or the first one came after a rest."""
+        self.on_update: Callable[[], None] = lambda: None
 
     @property
     def update_seconds(self) -> float:
@@ -118,16 +118,17 @@ class LagGuard:
         """Read first the time, then the log's ends, then how far append has committed, then the
         aggregates that it parks."""
         incarnation = await self.refresh_incarnation(anew=True)
-        resets, watermarks = self._resets, await self._reader.watermarks(self._topic)
+        resets, watermarks = self._resets, await self._reader.watermarks(self._source[1])
         if resets == self._resets:
             for partition, limit in watermarks.items():
                 self._targets.setdefault(partition, Target(incarnation, limit.end))
-        self._committed = await self._reader.committed(self._group, self._topic)
+        self._committed = await self._reader.committed(*self._source)
         self.parked = await self._events.parked()
         for partition, target in list(self._targets.items()):
             if self._committed.get(partition, 0) >= target.end:
                 self._appended_until[partition] = target.incarnation
                 del self._targets[partition]
+        self.on_update()
 
     def is_caught_up(self, partition: int, incarnation: Incarnation) -> bool:
         """Check that the store may be trusted, seen from a moment of an incarnation."""
@@ -136,6 +137,11 @@ class LagGuard:
             return self._noted(False)
         needed = max(incarnation.began, incarnation.now - self._expiry / 2)
         return self._noted(appended.now >= needed)
+
+    def is_young(self, incarnation: Incarnation) -> bool:
+        """Check whether a marker that is made now is tentative."""
+        age = incarnation.now - incarnation.began
+        return not incarnation.is_first and age < self._expiry
 
     def is_behind(self, partition: int) -> bool:
         """Check that append is not known to have caught up, by the last look at the clock."""

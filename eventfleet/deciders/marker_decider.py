@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from eventfleet.deciders.append_watch import AppendWatch, NoWatch
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.failures import aggregate_parked
 from eventfleet.deciders.lag_guard import LagGuard
@@ -79,10 +80,11 @@ class MarkerDecider:
         *,
         partitions: int,
         chance: Callable[[], float] = random.random,
+        watch: AppendWatch | None = None,
     ) -> None:
         self._store, self._markers, self._writer = store, markers, writer
         self._guard, self._clock, self._chance = guard, clock, chance
-        self._partitions = partitions
+        self._partitions, self._watch = partitions, watch or NoWatch(clock)
         self._unfinished: dict[EventKey, bool] = {}
         self.statistics = MarkerStatistics()
 
@@ -92,7 +94,12 @@ class MarkerDecider:
         self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
-        pending = self._first_of_each_aggregate(commands, deadline, answer)
+        try:
+            await self._decide(self._first_of_each_aggregate(commands, deadline, answer), deadline)
+        finally:
+            self._watch.forget(proposed.event.id for proposed in commands)
+
+    async def _decide(self, pending: list[PendingCommand], deadline: datetime) -> None:
         reason, refreshed = "", False
         while pending and self._clock.steady() < deadline:
             began = self._clock.steady()
@@ -107,7 +114,7 @@ class MarkerDecider:
             self.statistics.seconds += (self._clock.steady() - began).total_seconds()
             pending = [p for each in pending if (p := each.next if each.decided else each)]
             if pending and not moved:
-                await self._clock.sleep(MARKER.pause(1, self._chance))
+                await self._watch.wait(MARKER.pause(1, self._chance))
         while pending:
             for command in pending:
                 self._give_up(command, reason or self._cause(command))
@@ -278,6 +285,14 @@ class MarkerDecider:
             head = heads.get(command.aggregate_id)
             command.basis = StoredHead(head.type, head.event_id) if head else NOTHING
             command.basis_incarnation = incarnation
+            if self._guard.is_young(incarnation):
+                await self._expect_notice(command)
+
+    async def _expect_notice(self, command: PendingCommand) -> None:
+        """Expect append's notice of a command's event, which may be tentative."""
+        address = await self._watch.expect(command.event.id)
+        if address and command.event.reply_to is None:
+            command.notify(address)
 
     # Produce and confirm
 
@@ -304,12 +319,18 @@ class MarkerDecider:
                     self._finish(command)
 
     async def _resolve(self, commands: Sequence[PendingCommand]) -> None:
-        """Learn from append, once it has passed a tentative or lost note: stored or not."""
+        """Learn from append, once it has passed a tentative or lost note or sent its notice: stored
+        or not."""
         appended = [p for p in commands if p.unconfirmed and self._is_appended(p.unconfirmed)]
-        if not appended:
+        has_noticed = self._watch.has_noticed
+        noticed = [
+            p for p in commands if p.unconfirmed and has_noticed(p.unconfirmed.note.event_id)
+        ]
+        if not (appended or noticed):
             return
-        found = await self._store.find([note.key for note, _ in produced_notes(appended)])
-        stored = [p for p in appended if p.unconfirmed and p.unconfirmed.note.key in found]
+        settled = [*appended, *(p for p in noticed if p not in appended)]
+        found = await self._store.find([note.key for note, _ in produced_notes(settled)])
+        stored = [p for p in settled if p.unconfirmed and p.unconfirmed.note.key in found]
         superseded = [p for p in appended if p not in stored]
         for incarnation, notes in notes_by_incarnation(superseded):
             await self._markers.withdraw(notes, incarnation)

@@ -4,10 +4,11 @@ from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Rejected, Repeated
-from eventfleet.deciders.proposed_event import ProposedEvent
+from eventfleet.deciders.proposed_event import ProposedEvent, is_too_large
 from eventfleet.stores.contracts import (
     Incarnation,
     MarkRequest,
@@ -16,7 +17,7 @@ from eventfleet.stores.contracts import (
     Note,
     StoredHead,
 )
-from eventfleet.topics.codec import EVENT_HEADERS, decode
+from eventfleet.topics.codec import EVENT_HEADERS, decode, encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.partitioner import Destination
 from eventfleet.topics.record import ProducerRecord, make_tuple
@@ -88,6 +89,13 @@ class PendingCommand:
         event, seen, basis = self.event, self.basis_incarnation or incarnation, self.basis
         fields = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
         return make_tuple(MarkRequest, (*fields, deadline))
+
+    def notify(self, address: str) -> None:
+        """Have append send the notice of the event to an address, where the event has room."""
+        event = replace(self.event, reply_to=address)
+        value = encode(event)
+        if not is_too_large(value):
+            self.event, self.value = event, value
 
     def record(self) -> ProducerRecord:
         """The note as a record of the log."""

@@ -24,6 +24,7 @@ from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.dispositions import Dispositions
 from eventfleet.service.event_service import EventService
 from eventfleet.service.lag_guard_task import running_lag_guard
+from eventfleet.service.notice_watch import NoticeWatch
 from eventfleet.service.stage_waiter import CommandFollower, StageWaiters
 from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
@@ -65,11 +66,12 @@ async def decider(
     decider_metrics: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
     announce: Announce | None = None,
+    waiters: StageWaiters | None = None,
 ) -> AsyncIterator[Decider]:
     """Opens the decider of a domain, for any number of tasks. Without rules it needs no Redis.
 
     The latest states of a synchronous domain are kept in `cache`, or else in a cache of its own;
-    its decider announces stored events.
+    its decider announces stored events. With `waiters` append's notices end the waits for it.
     """
     decider_metrics = decider_metrics or DeciderMetrics()
     async with AsyncExitStack() as stack:
@@ -97,9 +99,14 @@ async def decider(
             prefix=settings.group_prefix,
             expiry=settings.marker_expiry,
         )
+        watch = NoticeWatch(waiters) if waiters else None
+        if watch:
+            guard.on_update = watch.wake
         await stack.enter_async_context(running_lag_guard(guard, domain.name))
         marker_decider = MarkerDecider(
-            events, markers, writer, guard, clock, partitions=settings.partitions
+            *(events, markers, writer, guard, clock),
+            partitions=settings.partitions,
+            watch=watch,
         )
         decider_metrics.markers[domain.name] = marker_decider.statistics
         yield TimeLimitedDecider(marker_decider, clock, patience(settings))
@@ -179,7 +186,7 @@ async def event_service_over(
     decider_metrics.queriers[domain.name] = queries.saver
     async with (
         queries.running(),
-        decider(settings, domain, opened, decider_metrics, cache, announce) as deciding,
+        decider(settings, domain, opened, decider_metrics, cache, announce, waiters) as deciding,
         EventService(domain, deciding, queries, clock, ids, follower) as service,
     ):
         yield service

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import uuid4
 
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
@@ -96,6 +97,12 @@ class StageWaiter:
                 await self._reached.wait()
 
 
+class NoticeReceiver(Protocol):
+    """Takes note of an event's notices."""
+
+    def notify(self, stage: Stage, disposition: Disposition | None = None) -> None: ...
+
+
 class StageWaiters:
     """The StageWaiters of one process, for events of any domain; at most MAX_WAITERS.
 
@@ -106,7 +113,7 @@ class StageWaiters:
     def __init__(self, notices: Notices) -> None:
         self._notices = notices
         self.channel = f"{PREFIX}{uuid4().hex}"
-        self._waiters: dict[str, list[StageWaiter]] = {}
+        self._waiters: dict[str, list[NoticeReceiver]] = {}
         self._count = 0
         self._subscribed = asyncio.Event()
         self._listener = BackgroundTask("the listener for notices", self._receive)
@@ -137,15 +144,22 @@ class StageWaiters:
     def waiter(self, event_id: str, wanted: Stage) -> Iterator[StageWaiter]:
         """A waiter that gets the notices of an event during the block."""
         waiter = StageWaiter(wanted)
-        self._waiters.setdefault(event_id, []).append(waiter)
-        self._count += 1
+        self.add(event_id, waiter)
         try:
             yield waiter
         finally:
-            self._count -= 1
-            self._waiters[event_id].remove(waiter)
-            if not self._waiters[event_id]:
-                del self._waiters[event_id]
+            self.remove(event_id, waiter)
+
+    def add(self, event_id: str, receiver: NoticeReceiver) -> None:
+        """Pass the notices of an event on to a receiver, until it is removed."""
+        self._waiters.setdefault(event_id, []).append(receiver)
+        self._count += 1
+
+    def remove(self, event_id: str, receiver: NoticeReceiver) -> None:
+        self._count -= 1
+        self._waiters[event_id].remove(receiver)
+        if not self._waiters[event_id]:
+            del self._waiters[event_id]
 
     async def _receive(self) -> None:
         """Pass notices on until the subscription ends, which is a failure: some may be missed."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from eventfleet.deciders.append_watch import NoWatch
 from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
@@ -18,7 +19,17 @@ from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import AppendItem, Plan
 from eventfleet.roles.append_reader import AppendReader
-from eventfleet.stores.contracts import Page, ParkedWrite, ParkEvent, PlaceParked, RefuseParked
+from eventfleet.roles.notices import PREFIX as NOTICES
+from eventfleet.roles.notices import AwaitedEvent, notices_of, reply_to
+from eventfleet.stores.contracts import (
+    Disposition,
+    Page,
+    ParkedWrite,
+    ParkEvent,
+    PlaceParked,
+    RefuseParked,
+    Stage,
+)
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
@@ -148,6 +159,22 @@ class Remote(Shaky):
         return sent
 
 
+class SimulatedWatch(NoWatch):
+    """Receives append's notices, but for those that are lost."""
+
+    def __init__(self, world: "MarkerWorld", clock: ServerClock) -> None:
+        super().__init__(clock)
+        self.noticed: set[str] = set()
+        world.watches.append(self)
+
+    async def expect(self, event_id: str) -> str | None:
+        await checkpoint()
+        return reply_to(f"{NOTICES}service", event_id)
+
+    def has_noticed(self, event_id: str) -> bool:
+        return event_id in self.noticed
+
+
 class HesitantStore(Remote):
     """The store of a service that may stand still when it has read that nothing is stored."""
 
@@ -187,6 +214,7 @@ class SimulatedService:
             *(store, markers, network, self.guard, self.clock),
             partitions=world.partitions,
             chance=random.random,
+            watch=SimulatedWatch(world, self.clock),
         )
         self.looked_from = -1
         """The step in which the guard's last whole look began."""
@@ -297,6 +325,7 @@ class MarkerWorld:
         self.letters = MemoryDeadLetters(checkpoint)
         self.mended = False
         self.handovers: list[int] = []
+        self.watches: list[SimulatedWatch] = []
         self.poison: dict[str, bool] = {}
 
     def is_poison(self, event: EventRecord) -> bool:
@@ -325,6 +354,7 @@ class MarkerWorld:
         role = PoisonedAppend(
             *(items, partition, store, writer, self.clock, parking),
             cached=self.random.randint(1, 3),
+            notifier=self,
             poisoned=lambda event: not new_code and self.is_poison(event),
             before_decision=partial(self._stand_still, partition),
         )
@@ -335,6 +365,15 @@ class MarkerWorld:
                 await checkpoint()
             except Fenced:
                 return
+
+    def notify(
+        self, stage: Stage, events: Sequence[AwaitedEvent], disposition: Disposition | None = None
+    ) -> None:
+        """Each service gets a notice or misses it."""
+        for notices in notices_of(stage, events, disposition).values():
+            for watch in self.watches:
+                if self.random.random() < 0.7:
+                    watch.noticed |= {notice.event_id for notice in notices}
 
     async def _stand_still(self, partition: int) -> None:
         if not self.mended and self.random.random() < self.scenario.slow:

@@ -11,7 +11,7 @@ from msgspec.structs import replace as with_changes
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.incarnation_reader import IncarnationReader
-from eventfleet.deciders.lag_guard import LagGuard
+from eventfleet.deciders.lag_guard import LagGuard, Look
 from eventfleet.deciders.marker_decider import MarkerDecider
 from eventfleet.deciders.pending_command import PendingCommand, rejection
 from eventfleet.deciders.proposed_event import ProposedEvent
@@ -113,6 +113,13 @@ class TakesOldLooks(MemoryRedis):
     def mark(self, domain: str, request: MarkRequest, timeouts: MarkerTimeouts) -> MarkResult:
         now = request.incarnation._replace(now=self._time())
         return super().mark(domain, request._replace(incarnation=now), timeouts)
+
+
+class KeepsOldLooks(LagGuard):
+    """Without: a look is taken again after half an expiry by the service's own clock."""
+
+    def _is_outdated(self, look: Look) -> bool:
+        return False
 
 
 class ForgetsIds(MemoryRedis):

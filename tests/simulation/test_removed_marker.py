@@ -38,8 +38,10 @@ RULES = {
         "everything but a loss",
         FALSE | ORDER,
     ),
-    "a look older than the marker does not count": (
-        MarkerParts(redis=markers_without_rules.TakesOldLooks),
+    "a look older than the marker does not count, nor an old one": (
+        MarkerParts(
+            redis=markers_without_rules.TakesOldLooks, guard=markers_without_rules.KeepsOldLooks
+        ),
         "slow owners, markers that expire",
         FALSE | ORDER,
     ),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from eventfleet.deciders.append_watch import AppendWatch
 from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.marker_decider import MarkerDecider
@@ -93,6 +94,7 @@ class MarkerFixture:
         self.appends = True
         self._append: AppendRole | None = None
         self._offset = 0
+        self.watch: AppendWatch | None = None
         self.marking = self.service()
 
     def service(self) -> MarkerDecider:
@@ -110,6 +112,7 @@ class MarkerFixture:
             *(self.store, self.markers, self.producer, self.guard, WorldClock(self)),
             partitions=1,
             chance=lambda: 0.5,
+            watch=self.watch,
         )
         return self.marking
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders.append_watch import NoWatch
 from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
@@ -198,6 +199,42 @@ async def test_after_a_flush_the_first_answers_wait_for_append_again() -> None:
     assert outcomes == [APPEND_IS_BEHIND]
     desk.appends = True
     assert isinstance(await desk.send("Place", aggregate_id="b"), Accepted)
+
+
+class NoticingWatch(NoWatch):
+    """To wait is to let append work, and to get its notices; the lag guard does not look."""
+
+    def __init__(self, desk: MarkerFixture) -> None:
+        self._desk = desk
+
+    async def expect(self, event_id: str) -> str | None:
+        return f"notices:here/{event_id}"
+
+    async def wait(self, seconds: float) -> None:
+        await self._desk.append()
+
+    def has_noticed(self, event_id: str) -> bool:
+        stored = self._desk.memory.seen(self._desk.memory.topics.stored)
+        return event_id in {event.id for event in stored}
+
+
+async def test_in_a_young_life_appends_notice_ends_the_wait() -> None:
+    desk = MarkerFixture()
+    desk.watch = NoticingWatch(desk)
+    desk.service()
+    await desk.guard.update()
+    (placed,) = await desk.decide([desk.propose_new("Place")])
+    assert isinstance(placed, Accepted)
+    (event,) = desk.produced()
+    assert event.reply_to == f"notices:here/{event.id}"
+
+
+async def test_in_an_old_life_no_notice_is_asked_for(desk: MarkerFixture) -> None:
+    desk.watch = NoticingWatch(desk)
+    desk.service()
+    await desk.guard.update()
+    assert isinstance(await desk.send("Place"), Accepted)
+    assert [event.reply_to for event in desk.produced()] == [None]
 
 
 # Notes
