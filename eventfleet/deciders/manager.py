@@ -33,7 +33,7 @@ from eventfleet.deciders.command_attempts import (
 )
 from eventfleet.deciders.command_lookup import CommandLookup
 from eventfleet.deciders.commander import Commander, TooLate
-from eventfleet.deciders.concurrency import Part, Timeout, beside, run_all
+from eventfleet.deciders.concurrency import Part, beside, run_all
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Unavailable
@@ -50,6 +50,7 @@ from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.stores.retry import CONFLICT
+from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.event import EventRecord
 
 MAX_BATCH_COMMANDS = 100

@@ -12,8 +12,8 @@ from starlette.responses import Response
 from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eventfleet.deciders.concurrency import Timeout
 from eventfleet.service.decider_metrics import DeciderMetrics
+from eventfleet.stores.timeout import Timeout
 from eventfleet.web import commands, dead_letters, listings, probes, queries, views
 from eventfleet.web.access import UNRESTRICTED, Access, Grant, OpenAccess
 from eventfleet.web.access_log import SUBJECT_SCOPE_KEY, log_request

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
-from eventfleet.deciders.concurrency import Timeout
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
 from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import EventStore
+from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.event import MAX_EVENT_BYTES
 from eventfleet.web.access import Grant
 from eventfleet.web.limiters import BodyMemory

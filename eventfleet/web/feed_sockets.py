@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from eventfleet.deciders.concurrency import Timeout
 from eventfleet.feeds.feed_hub import TooSlow
 from eventfleet.feeds.feed_session import FeedSession, FollowedDomain, SendFrame
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.timeout import Timeout
 from eventfleet.web.access import Access, Grant
 from eventfleet.web.problems import (
     BUSY,

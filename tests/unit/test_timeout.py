@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from eventfleet.deciders.concurrency import Timeout
+from eventfleet.stores.timeout import Timeout
 
 
 async def test_what_takes_longer_ends_in_a_timeout_error() -> None:

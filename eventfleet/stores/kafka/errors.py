@@ -22,6 +22,7 @@ from eventfleet.stores.errors import (
 )
 from eventfleet.stores.kafka.connection_note import ConnectionNote, connections_noted
 from eventfleet.stores.retry import REQUEST
+from eventfleet.stores.timeout import Timeout
 
 T = TypeVar("T")
 DRIVER = frozenset({"aiokafka"})
@@ -71,7 +72,7 @@ async def translate_errors(what: str, seconds: float) -> AsyncIterator[None]:
     """
     with connections_noted() as note:
         try:
-            async with asyncio.timeout(seconds):
+            with Timeout(seconds):
                 yield
         except TimeoutError as error:
             reason = f"Kafka has not done it within {seconds:g} s"

@@ -20,6 +20,7 @@ from eventfleet.stores.redis.errors import (
 )
 from eventfleet.stores.redis.scripts import Script
 from eventfleet.stores.server_calls import timed_call
+from eventfleet.stores.timeout import Timeout
 from eventfleet.stores.url_secrets import mask_credentials
 
 MAX_SESSIONS = 4
@@ -173,8 +174,9 @@ class SessionPool:
             timed_call("redis", operation),
             self._telling_silence(),
             translate_errors(label, self._timeout),
+            Timeout(self._timeout),
         ):
-            async with asyncio.timeout(self._timeout), self._free:
+            async with self._free:
                 session = await self._take()
                 try:
                     yield session
