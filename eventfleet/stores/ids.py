@@ -2,7 +2,6 @@
 
 import os
 import time
-from uuid import UUID
 
 
 class Uuid7Generator:
@@ -17,4 +16,5 @@ class Uuid7Generator:
         self._last = max((millis << 12) | (fresh & 0x7FF), self._last + 1)
         stamp, counter = self._last >> 12, self._last & 0xFFF
         tail = fresh >> 10 & ((1 << 62) - 1)
-        return str(UUID(int=stamp << 80 | 7 << 76 | counter << 64 | 2 << 62 | tail))
+        text = f"{stamp << 80 | 7 << 76 | counter << 64 | 2 << 62 | tail:032x}"
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

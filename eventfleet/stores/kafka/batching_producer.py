@@ -55,6 +55,9 @@ class BatchingProducer:
         """
         topics = {record.topic for record in records}
         shares = _split(records, {topic: await self._partitions_for(topic) for topic in topics})
+        if len(shares) == 1:
+            ((to, (all_records, indexes)),) = shares.items()
+            return [AckedShare(to[1], indexes, await self._queue(to).send(all_records))]
         puts = [self._queue(to).put(share.records) for to, share in shares.items()]
         results = await asyncio.gather(*puts, return_exceptions=True)
         acked: list[AckedShare] = []
@@ -95,15 +98,35 @@ class PartitionQueue:
         self._producer, self._topic, self._partition = producer, topic, partition
         self._limits = limits
         self._waiting: list[PendingSend] = []
+        self._is_sending = False
         self._sender: asyncio.Task[None] | None = None
+
+    async def send(self, records: list[ProducerRecord]) -> Sequence[int]:
+        """Return the offsets of records; where nothing is out, the caller itself sends them."""
+        if self._is_sending:
+            return await self.put(records)
+        self._is_sending = True
+        try:
+            return await self._write(records)
+        except Exception as error:
+            self._fail(self._waiting, error)
+            raise
+        finally:
+            self._is_sending = False
+            if self._waiting:
+                self._start()
 
     def put(self, records: list[ProducerRecord]) -> "asyncio.Future[Sequence[int]]":
         """Queue records, and return their offsets as a future."""
         send = PendingSend(records, asyncio.get_running_loop().create_future())
         self._waiting.append(send)
-        if self._sender is None:
-            self._sender = asyncio.create_task(self._send_waiting())
+        if not self._is_sending:
+            self._start()
         return send.offsets
+
+    def _start(self) -> None:
+        self._is_sending = True
+        self._sender = asyncio.create_task(self._send_waiting())
 
     async def _send_waiting(self) -> None:
         """Send until nothing waits; an error fails all that is sent or waits."""
@@ -112,18 +135,26 @@ class PartitionQueue:
             while self._waiting:
                 sends = [send for send in self._waiting if not send.offsets.done()]
                 self._waiting = []
-                await self._write(sends)
+                offsets = iter(await self._write([r for send in sends for r in send.records]))
+                for send in sends:
+                    own = [*islice(offsets, len(send.records))]
+                    if not send.offsets.done():
+                        send.offsets.set_result(own)
         except Exception as error:
-            for send in (*sends, *self._waiting):
-                if not send.offsets.done():
-                    send.offsets.set_exception(error)
-            self._waiting = []
+            self._fail([*sends, *self._waiting], error)
         finally:
-            self._sender = None
+            self._is_sending = False
 
-    async def _write(self, sends: list[PendingSend]) -> None:
+    def _fail(self, sends: Sequence[PendingSend], error: Exception) -> None:
+        """Fail these and all that wait."""
+        for send in sends:
+            if not send.offsets.done():
+                send.offsets.set_exception(error)
+        self._waiting = []
+
+    async def _write(self, records: list[ProducerRecord]) -> list[int]:
+        """Write records in as many batches as they need, and return their offsets."""
         offsets: list[int] = []
-        records = [record for send in sends for record in send.records]
         while len(offsets) < len(records):
             batch = self._producer.create_batch()
             count = _fill(batch, records, len(offsets), self._limits.get(self._topic))
@@ -135,12 +166,7 @@ class PartitionQueue:
             except RecordsTooLarge as error:
                 raise self._too_large(error, records[len(offsets) :], count, size) from error
             offsets.extend(range(first, first + count))
-        start = 0
-        for send in sends:
-            end = start + len(send.records)
-            if not send.offsets.done():
-                send.offsets.set_result(offsets[start:end])
-            start = end
+        return offsets
 
     def _too_large(
         self, error: RecordsTooLarge, left: Sequence[ProducerRecord], count: int, size: int

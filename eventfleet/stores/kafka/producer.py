@@ -80,6 +80,8 @@ class Producer:
             raise
 
     async def _start(self) -> None:
+        if self._producer is not None and not self._starting.locked():
+            return
         async with self._starting:
             if self._producer is None:
                 self._producer = self._connection.producer()

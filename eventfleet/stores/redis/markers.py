@@ -143,9 +143,7 @@ class RedisMarkers:
     def _pack_notes(
         self, script: Script, notes: Sequence[Note], incarnation: Incarnation, run_id: bytes
     ) -> Iterator[bytes]:
-        template = script.template(
-            KEYS, (run_id, incarnation.id.encode(), PLACEHOLDER, PLACEHOLDER)
-        )
+        template = _note_template(script, run_id, incarnation.id)
         for aggregate_id, event_id, prev in notes:
             marker, name = self._marker + aggregate_id.encode(), event_id.encode()
             done, before = self._done + name, prev.encode()
@@ -169,6 +167,11 @@ def _request_template(
     return script.template(KEYS, (run_id, *fixed, *(PLACEHOLDER,) * (5 if with_basis else 3)))
 
 
+@lru_cache(maxsize=16)
+def _note_template(script: Script, run_id: bytes, incarnation_id: str) -> bytes:
+    return script.template(KEYS, (run_id, incarnation_id.encode(), PLACEHOLDER, PLACEHOLDER))
+
+
 def _result(request: MarkRequest, reply: Sequence[Any]) -> MarkResult:
     status = STATUSES[reply[0]]
     if status is OK:
@@ -182,10 +185,6 @@ def _result(request: MarkRequest, reply: Sequence[Any]) -> MarkResult:
         return MarkResult(status)
     _, event_id, prev, tentative, value = reply
     return MarkResult(status, event_id.decode(), prev.decode(), value, tentative == b"1")
-
-
-def _current(kind: bytes, last: bytes, pend: bytes | None, prev: bytes | None) -> CurrentMarker:
-    return CurrentMarker(kind.decode(), last.decode(), pend is not None, (prev or b"").decode())
 
 
 def _ms(seconds: float) -> int:
