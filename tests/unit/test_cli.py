@@ -5,7 +5,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -413,6 +414,26 @@ def service() -> Iterator[ServiceStub]:
     yield service
     service.server.shutdown()
     service.server.server_close()
+
+
+def test_only_an_id_that_is_given_may_be_known_already(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, Any]] = []
+
+    class Service:
+        async def send(self, *_: Any, **options: Any) -> WaitResult:
+            sent.append(options)
+            return WaitResult(Accepted("e", "orders.events/0"), Stage.ACCEPTED)
+
+    @asynccontextmanager
+    async def opened(*_: Any) -> AsyncIterator[Service]:
+        yield Service()
+
+    monkeypatch.setattr("eventfleet.runtime.event_services.event_service", opened)
+    for given in ([], ["--command-id", "c-1"]):
+        done = run("send", "orders", "o-1", "Place", *given, DOMAINS="eventfleet.domains.orders")
+        assert done.exit_code == 0, done.output
+    assert [each["is_new"] for each in sent] == [True, False]
+    assert sent[1]["command_id"] == "c-1"
 
 
 # health, verbose, hints
