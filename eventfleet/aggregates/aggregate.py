@@ -62,7 +62,7 @@ class Aggregate(Generic[S]):
     @property
     def state(self) -> S:
         """The state after all events, the uncommitted ones too, as a copy where it is mutable."""
-        return cast(S, self.live.copy_state())
+        return cast(S, copy_value(self.live.state))
 
     @property
     def version(self) -> int:

@@ -45,12 +45,13 @@ class FoldCheck:
         """Check the next event. After a fault the aggregate's events are decoded only."""
         self._report.events += 1
         try:
-            if not self._broken and not self._live.fold_if_next(self._domain, event):
+            if not self._broken and event.version != self._live.version + 1:
                 self._miss(event)
             if self._broken:
                 if not event.discarded:
                     self._domain.payload(event)
                 return
+            self._live.fold(self._domain, event)
         except ReplayFailed as failure:
             self._fail(event, failure.cause)
             return

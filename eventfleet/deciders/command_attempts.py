@@ -1,6 +1,6 @@
 """Attempts of a Manager: commands of a call on their way to their outcomes, and their order."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from msgspec import Struct
@@ -10,8 +10,6 @@ from eventfleet.deciders.outcomes import Outcome
 from eventfleet.deciders.state_command import NewEvents, StateCommand
 from eventfleet.states.live_state import LiveState
 from eventfleet.topics.event import EventRecord
-
-MAX_UNANSWERED_AGGREGATES = 1_000
 
 # How far an attempt is. Structs: a frozen dataclass takes several times as long to make.
 
@@ -60,40 +58,34 @@ TOO_LARGE: Final = TooLarge()
 ENDED: Final = Ended()
 
 
-class Attempt:
+class Attempt(Struct, eq=False):
     """A command and the progress of its latest attempt.
 
-    `sees` has the ids of the commands that the decision sees, by the ids of their first events,
-    `seen` those events by the ids of their commands. `live` is the latest state of its aggregate,
-    taken from the Querier until it is given back; None where no state is needed. `made` are its
-    events, once it is decided.
+    `index` is its own in the call that it answers. `sees` has the ids of the commands that the
+    decision sees, by the ids of their first events, `seen` those events by the ids of their
+    commands. `live` is the latest state of its aggregate, taken from the Querier until it is given
+    back; None where no state is needed. `made` are its events, once it is decided.
     """
 
-    __slots__ = (
-        *("_answer", "_index", "aggregate_id", "command", "event", "live", "made", "needs_state"),
-        *("progress", "seen", "sees"),
-    )
-
-    def __init__(self, index: int, command: StateCommand, answer: Answer) -> None:
-        self.command, self.event = command, command.event
-        self.aggregate_id = self.event.aggregate_id
-        self.needs_state = command.payload is not None
-        self.sees: dict[str, str] = {}
-        self._index, self._answer = index, answer
-        self.begin()
+    index: int
+    command: StateCommand
+    aggregate_id: str
+    answer: Answer
+    progress: Progress = BEGUN
+    live: LiveState | None = None
+    made: NewEvents | None = None
+    sees: dict[str, str] = {}
+    seen: dict[str, EventRecord] = {}
 
     def begin(self) -> None:
         """Start over."""
-        self.progress: Progress = BEGUN
-        self.live: LiveState | None = None
-        self.made: NewEvents | None = None
-        self.seen: dict[str, EventRecord] = {}
+        self.progress, self.live, self.made, self.seen = BEGUN, None, None, {}
 
     def end(self, outcome: Outcome) -> None:
         """Answer the command, unless it has its end already."""
         if not isinstance(self.progress, Ended):
             self.progress = ENDED
-            self._answer(self._index, outcome)
+            self.answer(self.index, outcome)
 
 
 def build_rounds(commands: Sequence[StateCommand], answer: Answer) -> list[list[Attempt]]:
@@ -101,41 +93,15 @@ def build_rounds(commands: Sequence[StateCommand], answer: Answer) -> list[list[
     rounds: list[list[Attempt]] = []
     counts: dict[str, int] = {}
     for index, command in enumerate(commands):
-        attempt = Attempt(index, command, answer)
-        count = counts.get(attempt.aggregate_id, 0)
-        counts[attempt.aggregate_id] = count + 1
+        aggregate_id = command.event.aggregate_id
+        count = counts.get(aggregate_id, 0)
+        counts[aggregate_id] = count + 1
         if count == len(rounds):
             rounds.append([])
-        rounds[count].append(attempt)
+        rounds[count].append(Attempt(index, command, aggregate_id, answer))
     return rounds
 
 
 def end_all(attempts: Sequence[Attempt], outcome: Outcome) -> None:
     for attempt in attempts:
         attempt.end(outcome)
-
-
-class UnansweredPuts:
-    """Remembers the aggregates whose last put the store did not answer, until a put is answered.
-
-    So no other aggregate waits with one that an open transaction holds.
-    """
-
-    def __init__(self) -> None:
-        self._aggregate_ids: set[str] = set()
-
-    def add(self, aggregate_id: str) -> None:
-        if len(self._aggregate_ids) < MAX_UNANSWERED_AGGREGATES:
-            self._aggregate_ids.add(aggregate_id)
-
-    def discard(self, aggregate_ids: Iterable[str]) -> None:
-        self._aggregate_ids.difference_update(aggregate_ids)
-
-    def batches(self, attempts: Sequence[Attempt], size: int) -> list[Sequence[Attempt]]:
-        """Divide attempts into batches of up to this size; a remembered aggregate goes alone."""
-        together, alone = attempts, list[Sequence[Attempt]]()
-        if self._aggregate_ids:
-            together = [a for a in attempts if a.aggregate_id not in self._aggregate_ids]
-            alone = [[a] for a in attempts if a.aggregate_id in self._aggregate_ids]
-        starts = range(0, len(together), size)
-        return [*alone, *(together[start : start + size] for start in starts)]

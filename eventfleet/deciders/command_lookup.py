@@ -33,7 +33,8 @@ class CommandLookup:
         on_state: list[Attempt] = []
         on_number: list[Attempt] = []
         for attempt in attempts:
-            with_state = attempt.needs_state or states.is_cached(attempt.aggregate_id)
+            needs_state = attempt.command.payload is not None
+            with_state = needs_state or states.is_cached(attempt.aggregate_id)
             (on_state if with_state else on_number).append(attempt)
         if not on_number:
             await self._find_states(on_state)
@@ -44,7 +45,7 @@ class CommandLookup:
 
     async def _find_states(self, attempts: Sequence[Attempt]) -> None:
         queries = [
-            LatestStateQuery(each.aggregate_id, each.event.id, (*each.sees,)) for each in attempts
+            LatestStateQuery(each.aggregate_id, each.command.event.id, (*each.sees,)) for each in attempts
         ]
         try:
             results = await self._querier.latest_states.build_all(queries)
@@ -73,13 +74,13 @@ class CommandLookup:
         await self._find_numbers([attempt for attempt, _ in unfoldable])
         for attempt, error in unfoldable:
             known = isinstance(attempt.progress, Found) and attempt.progress.event
-            if attempt.needs_state and not known:
+            if attempt.command.payload is not None and not known:
                 attempt.end(replay_failed(self._domain, error))
 
     async def _find_numbers(self, attempts: Sequence[Attempt]) -> None:
         try:
             stored, versions = await asyncio.gather(
-                self._querier.find_stored([attempt.event.key for attempt in attempts]),
+                self._querier.find_stored([attempt.command.event.key for attempt in attempts]),
                 self._commander.dispense_all([attempt.aggregate_id for attempt in attempts]),
             )
             if late := await self._find_late(attempts, versions):
@@ -88,7 +89,7 @@ class CommandLookup:
             end_all(attempts, Unavailable(str(error)))
             return
         for attempt, version in zip(attempts, versions, strict=True):
-            attempt.progress = Found(stored.get(attempt.event.key), version)
+            attempt.progress = Found(stored.get(attempt.command.event.key), version)
 
     async def _find_late(
         self, attempts: Sequence[Attempt], versions: Sequence[int]
@@ -96,7 +97,7 @@ class CommandLookup:
         """Look again for commands that meet another version than they expect: it may be their own,
         put by another call between the two reads."""
         keys = [
-            attempt.event.key
+            attempt.command.event.key
             for attempt, version in zip(attempts, versions, strict=True)
             if not is_expected(version - 1, attempt.command.expected_version)
         ]

@@ -28,12 +28,11 @@ from eventfleet.deciders.command_attempts import (
     Putting,
     Stored,
     TooLarge,
-    UnansweredPuts,
     build_rounds,
 )
 from eventfleet.deciders.command_lookup import CommandLookup
 from eventfleet.deciders.commander import Commander, TooLate
-from eventfleet.deciders.concurrency import Part, beside, run_all
+from eventfleet.deciders.concurrency import Part, run_all
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Unavailable
@@ -54,6 +53,7 @@ from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.event import EventRecord
 
 MAX_BATCH_COMMANDS = 100
+MAX_UNANSWERED_AGGREGATES = 1_000
 PUT_UNANSWERED = Unavailable(
     "the store did not answer the put by the deadline: it is slow, or an open transaction of "
     "another writer holds the aggregate"
@@ -91,7 +91,8 @@ class Manager:
         self._announce = announce
         self._querier, self._commander, self._publisher = querier, commander, publisher
         self._lookup = CommandLookup(domain.name, querier, commander)
-        self._unanswered = UnansweredPuts()
+        # Aggregates whose last put the store did not answer: an open transaction may hold them.
+        self._unanswered: set[str] = set()
         self.statistics = ManagerStatistics()
 
     @asynccontextmanager
@@ -111,10 +112,7 @@ class Manager:
         """Answer each by its index; Failed where the domain's own code raised."""
         for round in build_rounds(commands, answer):
             attempts = self._with_seen(round) if self._domain.takes_context else round
-            groups: list[Sequence[Attempt]] = []
-            for batch in self._unanswered.batches(attempts, MAX_BATCH_COMMANDS):
-                groups += self._divide(batch)
-            parts = [self._decide_together(group, deadline) for group in groups]
+            parts = [self._decide_together(each, deadline) for each in self._divide(attempts)]
             await (parts[0] if len(parts) == 1 else run_all(parts))
 
     def _with_seen(self, attempts: Sequence[Attempt]) -> list[Attempt]:
@@ -130,13 +128,24 @@ class Manager:
 
     def _divide(self, attempts: Sequence[Attempt]) -> list[Sequence[Attempt]]:
         """Part those whose cached state suffices from the others: none waits, once it is stored,
-        for a read of the others before it is published."""
+        for a read of the others before it is published. With an aggregate whose last put the store
+        did not answer, none waits either."""
+        alone: list[Sequence[Attempt]] = []
+        on_cached: list[Attempt] = []
+        others: list[Attempt] = []
         for attempt in attempts:
-            if attempt.needs_state and not attempt.sees:
+            if attempt.command.payload is not None and not attempt.sees:
                 self._decide_optimistically(attempt)
-        on_cached = [each for each in attempts if each.made]
-        others = [each for each in attempts if not each.made] if on_cached else attempts
-        return [group for group in (on_cached, others) if group]
+            if attempt.aggregate_id in self._unanswered:
+                alone.append([attempt])
+            else:
+                (on_cached if attempt.made else others).append(attempt)
+        together = [
+            group[start : start + MAX_BATCH_COMMANDS]
+            for group in (on_cached, others)
+            for start in range(0, len(group), MAX_BATCH_COMMANDS)
+        ]
+        return [*alone, *together]
 
     def _decide_optimistically(self, attempt: Attempt) -> None:
         """Decide a command on the cached state, if there is one and events come of it: only the
@@ -148,43 +157,41 @@ class Manager:
                 attempt.made = made
                 attempt.live = self._querier.latest_states.take_cached(attempt.aggregate_id)
 
-    async def _decide_together(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
+    async def _decide_together(
+        self, attempts: Sequence[Attempt], deadline: datetime, tries: int | None = None
+    ) -> None:
         """Decide commands of different aggregates, and again those that another writer has beaten.
 
         The stored ones are published meanwhile, and each that is too large is decided alone.
         """
-        tries = 0 if attempts[0].made else 1
-        async with beside() as start:
-            while attempts:
-                await self._attempt(attempts, deadline)
-                stored = [each for each in attempts if isinstance(each.progress, Stored)]
-                for each in [each for each in attempts if isinstance(each.progress, TooLarge)]:
-                    each.begin()
-                    start(self._decide_together([each], deadline))
-                attempts = [each for each in attempts if isinstance(each.progress, Beaten)]
-                if stored and attempts:
-                    start(self._publish(stored, deadline))
-                elif stored:
-                    await self._publish(stored, deadline)
-                if attempts:
-                    attempts = await self._try_again(attempts, tries)
-                    tries += 1
+        if tries is None:
+            tries = 0 if attempts[0].made else 1
+        await self._attempt(attempts, deadline)
+        parts: list[Part] = []
+        if stored := [each for each in attempts if isinstance(each.progress, Stored)]:
+            parts.append(self._publish(stored, deadline))
+        if beaten := [each for each in attempts if isinstance(each.progress, Beaten)]:
+            parts.append(self._try_again(beaten, deadline, tries))
+        for each in [each for each in attempts if isinstance(each.progress, TooLarge)]:
+            each.begin()
+            parts.append(self._decide_together([each], deadline))
+        await (parts[0] if len(parts) == 1 else run_all(parts))
 
-    async def _try_again(self, beaten: Sequence[Attempt], tries: int) -> Sequence[Attempt]:
+    async def _try_again(self, beaten: Sequence[Attempt], deadline: datetime, tries: int) -> None:
         """Start over: at once where the cached state was not the latest, or these are repeats."""
         if tries == CONFLICT.attempts:
             for attempt in beaten:
                 where = f"{self._domain.name} {attempt.aggregate_id!r}"
                 gave_up = f"gave up after {tries} concurrent-write conflicts"
                 attempt.end(Conflict(f"{where}: {gave_up}"))
-            return ()
+            return
         keys = [each.progress.key for each in beaten if isinstance(each.progress, Beaten)]
         self.statistics.conflicts += len(keys) if tries else keys.count("version")
         if tries:
             await self._clock.sleep(CONFLICT.pause(tries, self._jitter))
         for attempt in beaten:
             attempt.begin()
-        return beaten
+        await self._decide_together(beaten, deadline, tries + 1)
 
     async def _attempt(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
         """After it each is stored, beaten or too large, or has its end. The states are given
@@ -207,7 +214,8 @@ class Manager:
             self._querier.latest_states.keep(states)
 
     def _end_unanswered(self, attempt: Attempt, outcome: Unavailable) -> None:
-        self._unanswered.add(attempt.aggregate_id)
+        if len(self._unanswered) < MAX_UNANSWERED_AGGREGATES:
+            self._unanswered.add(attempt.aggregate_id)
         attempt.end(outcome)
 
     async def _find_and_put(self, attempts: Sequence[Attempt]) -> None:
@@ -240,7 +248,7 @@ class Manager:
             [each.made.events for each in attempts if each.made],
             lambda index: attempts[index].command.is_late(steady()),
         )
-        self._unanswered.discard(attempt.aggregate_id for attempt in attempts)
+        self._unanswered.difference_update(attempt.aggregate_id for attempt in attempts)
         for attempt, error in zip(attempts, errors, strict=True):
             match error:
                 case None:

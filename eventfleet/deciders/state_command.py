@@ -26,6 +26,7 @@ from eventfleet.topics.event import (
     ExpectedVersion,
 )
 
+MAX_SEEN_COMMANDS = 100
 FINGERPRINT_DIGITS = 16
 """Hexadecimal: two commands with one id are a mistake, not an attack."""
 
@@ -82,11 +83,23 @@ def fingerprint(command: str, payload: Command | Data, *actor: str | None) -> st
 
 
 def seen_event_ids(domain: Domain[Any], command: StateCommand) -> dict[str, str]:
-    """The ids of the earlier commands that the decision sees, by the ids of their first events."""
+    """The ids of the earlier commands that the decision sees, by the ids of their first events.
+
+    Errors of `sees` pass through. TypeError, ValueError: it returned no collection of ids, or more
+    than MAX_SEEN_COMMANDS.
+    """
     payload, aggregate_id = command.payload, command.event.aggregate_id
     if payload is None or not domain.takes_context:
         return {}
-    return {event_id(domain.name, aggregate_id, i): i for i in domain.seen_commands(payload)}
+    rule = domain.rule(type(payload).__name__)
+    if not isinstance(rule, Decides):
+        return {}
+    ids = rule.sees(payload)
+    if isinstance(ids, str) or not all(isinstance(each, str) for each in ids):
+        raise TypeError(f"`sees` returned {ids!r}, which is no collection of command ids")
+    if len(ids) > MAX_SEEN_COMMANDS:
+        raise ValueError(f"`sees` returned {len(ids)} ids; the limit is {MAX_SEEN_COMMANDS}")
+    return {event_id(domain.name, aggregate_id, each): each for each in ids}
 
 
 def make_context(
@@ -106,30 +119,24 @@ def make_events(
 
     Only the last event carries `reply_to`: a caller who waits for all of them waits for that one.
     """
-    last = len(payloads) - 1
-    return [
-        _nth_event(domain, command, index, payload, version + 1 + index, index == last)
-        for index, payload in enumerate(payloads)
-    ]
-
-
-def _nth_event(
-    domain: Domain[Any], command: StateCommand, index: int, payload: Event, version: int, last: bool
-) -> EventRecord:
-    (kind, schema_version), first = domain.types_by_class[type(payload)], command.event
-    own_id = first.id
-    if index:
-        own_id = event_id(domain.name, first.aggregate_id, command.command_id, index)
-    event = replace(
-        first,
-        id=own_id,
-        type=kind,
-        data=msgspec.to_builtins(payload),
-        schema_version=schema_version,
-        version=version,
-        reply_to=first.reply_to if last else None,
-    )
-    return validate_event(domain, event)
+    first, last = command.event, len(payloads) - 1
+    events = []
+    for index, payload in enumerate(payloads):
+        kind, schema_version = domain.types_by_class[type(payload)]
+        own_id = first.id
+        if index:
+            own_id = event_id(domain.name, first.aggregate_id, command.command_id, index)
+        event = replace(
+            first,
+            id=own_id,
+            type=kind,
+            data=msgspec.to_builtins(payload),
+            schema_version=schema_version,
+            version=version + 1 + index,
+            reply_to=first.reply_to if index == last else None,
+        )
+        events.append(validate_event(domain, event))
+    return events
 
 
 def validate_event(domain: Domain[Any], event: EventRecord) -> EventRecord:
@@ -176,7 +183,7 @@ def decide_events(
     try:
         context = make_context(domain, command, seen) if domain.takes_context else None
         # On a state and a payload of its own: it may be decided again on the same.
-        answer = domain.decide_events(live.copy_state(), copy_value(command.payload), context)
+        answer = domain.decide_events(copy_value(live.state), copy_value(command.payload), context)
         if isinstance(answer, Rejection):
             return Rejected(answer.reason)
         events, after = make_events(domain, command, answer, version - 1), live.copy()

@@ -15,7 +15,6 @@ import msgspec
 from eventfleet.model.command_rules import (
     CommandContext,
     CommandRule,
-    Decides,
     Emits,
     Rejection,
     command_class,
@@ -33,7 +32,6 @@ from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
 from eventfleet.topics.names import wire_name
 
-MAX_SEEN_COMMANDS = 100
 NAME_RULE = "must begin with a-z and go on with up to 99 of a-z, 0-9, _ and -"
 
 
@@ -249,22 +247,6 @@ class Domain(Declaration[S]):
         command = convert(data, rule.command, at="data")
         plain: Data = msgspec.to_builtins(command)
         return plain
-
-    def seen_commands(self, command: Command) -> Collection[str]:
-        """Return the ids of the commands whose events the decision on this one sees.
-
-        Errors of `sees` pass through. TypeError, ValueError: it returned no collection of ids, or
-        more than MAX_SEEN_COMMANDS.
-        """
-        rule = self._rules.get(type(command).__name__)
-        if not isinstance(rule, Decides):
-            return ()
-        ids = rule.sees(command)
-        if isinstance(ids, str) or not all(isinstance(each, str) for each in ids):
-            raise TypeError(f"`sees` returned {ids!r}, which is no collection of command ids")
-        if len(ids) > MAX_SEEN_COMMANDS:
-            raise ValueError(f"`sees` returned {len(ids)} ids; the limit is {MAX_SEEN_COMMANDS}")
-        return ids
 
     def decide_events(
         self, state: S, command: Command, context: CommandContext | None = None

@@ -130,7 +130,8 @@ class SnapshotRole:
             if discards and (key, event.version) in discards:
                 state = None  # `_fold` reads it as the store has it
             try:
-                if state is not None and state.fold_if_next(domain, event, now):
+                if state is not None and event.version == state.version + 1:
+                    state.fold(domain, event, now)
                     folded[key] = None
                 else:
                     left.setdefault(key, []).append(event)
@@ -233,7 +234,8 @@ class SnapshotRole:
                 # No call for the event that is next: after a start that is each of a chunk.
                 try:
                     discarded = discards and (key, event.version) in discards
-                    if not discarded and state.fold_if_next(domain, event, now):
+                    if not discarded and event.version == state.version + 1:
+                        state.fold(domain, event, now)
                         continue
                     # What is missing, and the event as the store has it.
                     await self._catch_up(state, event.version)

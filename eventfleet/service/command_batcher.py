@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum, auto
 from itertools import chain
 from typing import Self
 
+from msgspec import Struct
+
 from eventfleet.deciders.command_parser import ParsedCommand
+from eventfleet.deciders.concurrency import Timeout
 from eventfleet.deciders.decider import Decider
 from eventfleet.deciders.outcomes import Outcome, Unavailable
 from eventfleet.topics.record import make_tuple
@@ -22,51 +23,29 @@ CLOSED = Unavailable("the service is closed")
 _LATE = "not decided within {:g} s"
 
 
-class CallState(Enum):
-    """The place of a call: beyond MAX_WAITING_COMMANDS, in its aggregate's queue, in a batch, or
-    decided."""
-
-    OVERFLOWING = auto()
-    QUEUED = auto()
-    BATCHED = auto()
-    RELEASED = auto()
-
-
-class PendingCall:
+class PendingCall(Struct, eq=False):
     """A command, and the future of its outcome."""
 
-    __slots__ = ("aggregate_id", "command", "deadline", "outcome", "state")
-
-    def __init__(
-        self, command: ParsedCommand, deadline: datetime, outcome: "asyncio.Future[Outcome]"
-    ) -> None:
-        self.command, self.deadline, self.outcome = command, deadline, outcome
-        self.aggregate_id = command.event.aggregate_id
-        self.state = CallState.OVERFLOWING
-
-    def time_out(self, seconds: float) -> None:
-        self.answer(Unavailable(_LATE.format(seconds)))
+    command: ParsedCommand
+    deadline: datetime
+    outcome: asyncio.Future[Outcome]
+    is_queued: bool = True
 
     def answer(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
-    def fail(self, error: Exception) -> None:
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
 
-
-@dataclass(eq=False)
-class Batch:
+class Batch(Struct, eq=False):
     """Commands that are decided together, at most one of each aggregate.
 
-    While it is `recent`, no other batch starts beside it unless that would be full. Once it is
-    `slow`, it does not count among the MAX_BATCHES.
+    Until a moment of the event loop's clock it is recent: no other batch starts beside it unless
+    that would be full. From another moment on it is slow, and does not count among the MAX_BATCHES.
     """
 
     calls: list[PendingCall]
-    recent: bool = True
-    slow: bool = False
+    recent_until: float
+    slow_from: float
 
 
 class CommandBatcher:
@@ -83,27 +62,27 @@ class CommandBatcher:
 
     def __init__(self, decider: Decider) -> None:
         self._decider = decider
-        self._overflow: deque[PendingCall] = deque()
-        self._admitted = 0
+        self._room = asyncio.Semaphore(MAX_WAITING_COMMANDS)
         # By aggregate, what waits; the key stays while a command of the aggregate is in a batch.
         self._queues: dict[str, deque[PendingCall]] = {}
         # Aggregates of which a command waits and none is in a batch.
         self._ready: deque[str] = deque()
-        self._batches: dict[asyncio.Task[None], Batch] = {}
+        self._batches: dict[Batch, asyncio.Task[None]] = {}
         self._spacing = MAX_SPACING_SECONDS
-        self._start_is_due = False
-        self._open = False
+        self._wake = asyncio.Event()
+        self._starter: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._open = True
+        self._starter = asyncio.create_task(self._start_batches())
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Answer Unavailable to every command that is not decided yet."""
-        self._open = False
-        for call in chain(self._overflow, *self._queues.values()):
+        starter, self._starter = self._starter, None
+        in_batches = [batch.calls for batch in self._batches]
+        for call in chain(*self._queues.values(), *in_batches):
             call.answer(CLOSED)
-        tasks = list(self._batches)
+        tasks = [*self._batches.values(), *([starter] if starter else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -114,122 +93,89 @@ class CommandBatcher:
         The decider gets the `deadline`, by its own clock: the command's own, since others of its
         batch may have a later one.
         """
-        loop = asyncio.get_running_loop()
         command = make_tuple(type(command), (*command[:-1], deadline))
-        call = PendingCall(command, deadline, loop.create_future())
-        timer = loop.call_later(timeout, call.time_out, timeout)
         try:
-            if not self._open:
-                return CLOSED
-            if self._admitted < MAX_WAITING_COMMANDS:
-                self._admit(call)
-            else:
-                self._overflow.append(call)
+            with Timeout(timeout):
+                async with self._room:
+                    return await self._wait(command, deadline) if self._starter else CLOSED
+        except TimeoutError:
+            return Unavailable(_LATE.format(timeout))
+
+    async def _wait(self, command: ParsedCommand, deadline: datetime) -> Outcome:
+        """Queue a command for the next batches, and wait for its outcome.
+
+        Its caller may go away meanwhile; a command in a batch is decided all the same.
+        """
+        call = PendingCall(command, deadline, asyncio.get_running_loop().create_future())
+        aggregate_id = command.event.aggregate_id
+        queue = self._queues.get(aggregate_id)
+        if queue is None:
+            queue = self._queues[aggregate_id] = deque()
+            self._ready.append(aggregate_id)
+            self._wake.set()
+        queue.append(call)
+        try:
             return await call.outcome
         finally:
-            timer.cancel()
-            self._leave(call)
+            if call.is_queued:
+                queue.remove(call)
 
-    # Waiting
+    async def _start_batches(self) -> None:
+        """Start batches whenever one may start, each with every command of a turn of the loop."""
+        loop = asyncio.get_running_loop()
+        while await self._wake.wait():
+            self._wake.clear()
+            while calls := self._take_calls(loop.time()):
+                batch = Batch(calls, loop.time() + self._spacing, loop.time() + SLOW_BATCH_SECONDS)
+                self._batches[batch] = asyncio.create_task(self._decide(batch))
+                for moment in (batch.recent_until, batch.slow_from):
+                    loop.call_at(moment, self._wake.set)
 
-    def _admit(self, call: PendingCall) -> None:
-        call.state = CallState.QUEUED
-        self._admitted += 1
-        queue = self._queues.get(call.aggregate_id)
-        if queue is None:
-            self._queues[call.aggregate_id] = deque((call,))
-            self._ready.append(call.aggregate_id)
-            self._start_soon()
-        else:
-            queue.append(call)
-
-    def _leave(self, call: PendingCall) -> None:
-        """Its caller is gone; a command in a batch is decided all the same."""
-        if call.state is CallState.OVERFLOWING:
-            return
-        if call.state is CallState.QUEUED:
-            self._queues[call.aggregate_id].remove(call)
-        self._admitted -= 1
-        while self._overflow and self._admitted < MAX_WAITING_COMMANDS:
-            another = self._overflow.popleft()
-            if not another.outcome.done():
-                self._admit(another)
-
-    def _start_soon(self) -> None:
-        """Start at the end of this turn of the event loop, with every command that it brings."""
-        if not self._start_is_due:
-            self._start_is_due = True
-            asyncio.get_running_loop().call_soon(self._start)
-
-    # Deciding
-
-    def _start(self) -> None:
-        self._start_is_due = False
-        while self._open and self._may_start() and (calls := self._next_batch()):
-            batch = Batch(calls)
-            task = asyncio.create_task(self._decide(batch))
-            self._batches[task] = batch
-            task.add_done_callback(self._end)
-            asyncio.get_running_loop().call_later(self._spacing, self._end_recent, batch)
-            asyncio.get_running_loop().call_later(SLOW_BATCH_SECONDS, self._set_slow, batch)
-
-    def _may_start(self) -> bool:
-        running = [batch for batch in self._batches.values() if not batch.slow]
-        full = len(self._ready) >= MAX_BATCH_COMMANDS
-        return len(running) < MAX_BATCHES and (full or not any(batch.recent for batch in running))
-
-    def _next_batch(self) -> list[PendingCall]:
-        """The first command of each aggregate that is ready."""
+    def _take_calls(self, now: float) -> list[PendingCall]:
+        """The first command of each aggregate that is ready; none while no batch may start."""
+        running = [batch for batch in self._batches if batch.slow_from > now]
+        is_full = len(self._ready) >= MAX_BATCH_COMMANDS
+        if len(running) >= MAX_BATCHES or (
+            not is_full and any(batch.recent_until > now for batch in running)
+        ):
+            return []
         calls: list[PendingCall] = []
         while self._ready and len(calls) < MAX_BATCH_COMMANDS:
             aggregate_id = self._ready.popleft()
             if queue := self._queues[aggregate_id]:
-                call = queue.popleft()
-                call.state = CallState.BATCHED
-                calls.append(call)
+                calls.append(queue.popleft())
+                calls[-1].is_queued = False
             else:
                 del self._queues[aggregate_id]
         return calls
 
     async def _decide(self, batch: Batch) -> None:
         calls = batch.calls
+        undecided = dict(enumerate(calls))
 
         def answer(index: int, outcome: Outcome) -> None:
-            calls[index].answer(outcome)
-            self._release(calls[index])
+            """Answer a call, and let its aggregate's next command go."""
+            if call := undecided.pop(index, None):
+                call.answer(outcome)
+                aggregate_id = call.command.event.aggregate_id
+                if self._queues[aggregate_id]:
+                    self._ready.append(aggregate_id)
+                    self._wake.set()
+                else:
+                    del self._queues[aggregate_id]
 
         loop = asyncio.get_running_loop()
         began, deadline = loop.time(), max(call.deadline for call in calls)
         try:
             await self._decider.decide([call.command for call in calls], deadline, answer)
         except Exception as error:
-            for call in calls:
-                call.fail(error)
+            for call in undecided.values():
+                if not call.outcome.done():
+                    call.outcome.set_exception(error)
         finally:
-            for call in calls:
-                call.answer(CLOSED)
-                self._release(call)
+            for index in [*undecided]:
+                answer(index, CLOSED)
             spacing = (loop.time() - began) / 2
             self._spacing = min(max(spacing, MIN_SPACING_SECONDS), MAX_SPACING_SECONDS)
-
-    def _release(self, call: PendingCall) -> None:
-        """Let the aggregate's next command go, once only."""
-        if call.state is CallState.BATCHED:
-            call.state = CallState.RELEASED
-            if self._queues[call.aggregate_id]:
-                self._ready.append(call.aggregate_id)
-                self._start_soon()
-            else:
-                del self._queues[call.aggregate_id]
-
-    def _end(self, task: "asyncio.Task[None]") -> None:
-        del self._batches[task]
-        self._start_soon()
-
-    def _end_recent(self, batch: Batch) -> None:
-        batch.recent = False
-        self._start_soon()
-
-    def _set_slow(self, batch: Batch) -> None:
-        batch.slow = True
-        self._start_soon()
+            del self._batches[batch]
+            self._wake.set()

@@ -9,7 +9,7 @@ import orjson
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import error_line
-from eventfleet.model.value_copy import copier
+from eventfleet.model.value_copy import copy_value
 from eventfleet.snapshot_rules import SinceSnapshot
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
@@ -51,17 +51,10 @@ class LiveState:
         ReplayFailed for what evolve or an upcaster raises; ServerUnavailable when an event is
         missing before this one. Either leaves the state as it was.
         """
-        if not self.fold_if_next(domain, event, now):
-            missing = f"{domain.name} {self.aggregate_id!r} version {self.version + 1}"
-            raise ServerUnavailable(f"{missing} is missing: version {event.version} follows")
-
-    def fold_if_next(
-        self, domain: Domain[Any], event: FoldableEvent, now: datetime | None = None
-    ) -> bool:
-        """Fold the event if it is the next one; return whether it is. ReplayFailed as `fold`."""
         version = self.version + 1
         if event.version != version:
-            return False
+            missing = f"{domain.name} {self.aggregate_id!r} version {version}"
+            raise ServerUnavailable(f"{missing} is missing: version {event.version} follows")
         try:
             self.state = domain.fold(self.state, event)
         except Exception as error:
@@ -73,13 +66,12 @@ class LiveState:
             self.types.add(event.type)
         if domain.needs_size:
             self.size += len(orjson.dumps(event.data))
-        return True
 
     def copy(self) -> "LiveState":
         """Return a state to fold into while this one stays as it is, whatever `evolve` does."""
         return LiveState(
             self.aggregate_id,
-            self.copy_state(),
+            copy_value(self.state),
             self.version,
             self.snapshot_version,
             self.time,
@@ -87,11 +79,6 @@ class LiveState:
             self.size,
             self.contended,
         )
-
-    def copy_state(self) -> Any:
-        """Return the state for a team's code, which may change what it gets: an immutable one as it
-        is, of another a copy."""
-        return copier(type(self.state))(self.state)
 
     def since_snapshot(self, now: datetime) -> SinceSnapshot:
         """Return the input of snapshot rules."""

@@ -11,7 +11,7 @@ from eventfleet.feeds.channel_commands import (
     ChannelOutcome,
 )
 from eventfleet.feeds.server_time import ServerMoment, ServerTime
-from eventfleet.service.command_batcher import CommandBatcher, PendingCall
+from eventfleet.service.command_batcher import Batch, CommandBatcher
 from eventfleet.stores.contracts import Claim
 from eventfleet.stores.memory.channels import MemoryChannels
 from eventfleet.topics.event import EventRecord
@@ -69,9 +69,10 @@ class PutsLate(Commander):
 class SharesDeadlines(CommandBatcher):
     """Without: a command keeps its own deadline in a batch whose others have later ones."""
 
-    def _admit(self, call: PendingCall) -> None:
-        call.command = call.command._replace(deadline=None)
-        super()._admit(call)
+    async def _decide(self, batch: Batch) -> None:
+        for call in batch.calls:
+            call.command = call.command._replace(deadline=None)
+        await super()._decide(batch)
 
 
 class LateServerTime(ServerTime):

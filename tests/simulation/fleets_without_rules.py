@@ -96,10 +96,10 @@ class DecidesOnAnyVersion(Manager):
 class ForgetsVersionsWhenBeaten(Manager):
     """Without: a command that was beaten is held to the version that it expects."""
 
-    async def _try_again(self, beaten: Sequence[Attempt], tries: int) -> Sequence[Attempt]:
+    async def _try_again(self, beaten: Sequence[Attempt], deadline: datetime, tries: int) -> None:
         for attempt in beaten:
             attempt.command = attempt.command._replace(expected_version=None)
-        return await super()._try_again(beaten, tries)
+        await super()._try_again(beaten, deadline, tries)
 
 
 class NeverSweeps(AppendRole):
