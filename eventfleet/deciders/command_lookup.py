@@ -45,7 +45,8 @@ class CommandLookup:
 
     async def _find_states(self, attempts: Sequence[Attempt]) -> None:
         queries = [
-            LatestStateQuery(each.aggregate_id, each.command.event.id, (*each.sees,)) for each in attempts
+            LatestStateQuery(each.aggregate_id, each.command.event.id, (*each.sees,))
+            for each in attempts
         ]
         try:
             results = await self._querier.latest_states.build_all(queries)

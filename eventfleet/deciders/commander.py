@@ -1,7 +1,7 @@
 """Commander: dispenses event numbers, puts events and saves snapshots for the Manager."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from msgspec import Struct
@@ -39,6 +39,8 @@ class Commander:
 
     def __init__(self, store: EventStore, saver: SnapshotSaver, *, partitions: int) -> None:
         self._store, self._saver, self._partitions = store, saver, partitions
+        self.update_states = saver.save_later
+        """Saves latest states as snapshots, behind the answers to their commands."""
         self._transactions = asyncio.Semaphore(MAX_TRANSACTIONS)
 
     @asynccontextmanager
@@ -74,10 +76,6 @@ class Commander:
         results = await asyncio.gather(self._put_each(single, is_late), in_transactions)
         of_single, of_several = map(iter, results)
         return [next(of_single if len(events) == 1 else of_several) for events in commands]
-
-    def update_states(self, states: Iterable[LiveState]) -> None:
-        """Save latest states as snapshots, behind the answers to their commands."""
-        self._saver.save_later(states)
 
     async def _put_each(
         self, events: Sequence[tuple[int, EventRecord]], is_late: IsLate

@@ -14,10 +14,8 @@ from eventfleet.deciders.pending_command import repeat_outcome
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores import errors
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter
-from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import Destination, destination_of
-from eventfleet.topics.record import ProducerRecord
 
 
 class DirectDecider:
@@ -37,10 +35,13 @@ class DirectDecider:
             keys = [proposed.event.key for proposed in commands if not proposed.new]
             found = await self._store.find(keys) if keys else {}
             now = self._clock.steady()
-            unknown = [proposed for proposed in commands if proposed.event.key not in found]
-            in_time = [each for each in unknown if not each.is_late(now)]
-            if in_time:
-                await self._writer.produce([self._record(proposed) for proposed in in_time])
+            records = [
+                self._destination(each.event).record(each.event.aggregate_id, each.value)
+                for each in commands
+                if each.event.key not in found and not each.is_late(now)
+            ]
+            if records:
+                await self._writer.produce(records)
         except errors.ServerUnavailable as error:
             for index in range(len(commands)):
                 answer(index, Unavailable(str(error)))
@@ -53,11 +54,6 @@ class DirectDecider:
             else:
                 accepted = Accepted(event.id, place)
                 answer(index, DEADLINE_PASSED if proposed.is_late(now) else accepted)
-
-    def _record(self, proposed: ProposedEvent) -> ProducerRecord:
-        topic, partition, _ = self._destination(proposed.event)
-        key = proposed.event.aggregate_id.encode()
-        return ProducerRecord(topic, key, proposed.value, partition, EVENT_HEADERS)
 
     def _destination(self, event: EventRecord) -> Destination:
         return destination_of(event, self._partitions)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from eventfleet.stores.contracts import Clock, LogWriter
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.codec import EVENT_HEADERS, encode
+from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import Destination, destination_of
 from eventfleet.topics.record import ProducerRecord
@@ -35,7 +35,10 @@ class EventPublisher:
         After it the produce goes on: a producer whose produce is interrupted would be dropped.
         """
         left = (deadline - self._clock.steady()).total_seconds()
-        task = asyncio.create_task(self._produce([self._record(event) for event in events]))
+        records = [
+            self.destination(each).record(each.aggregate_id, encode(each)) for each in events
+        ]
+        task = asyncio.create_task(self._produce(records))
         self._produces.add(task)
         task.add_done_callback(self._produces.discard)
         done, _ = await asyncio.wait({task}, timeout=max(left, MIN_WAIT_SECONDS))
@@ -54,9 +57,3 @@ class EventPublisher:
         except ServerUnavailable:
             return False
         return True
-
-    def _record(self, event: EventRecord) -> ProducerRecord:
-        topic, partition, _ = self.destination(event)
-        return ProducerRecord(
-            topic, event.aggregate_id.encode(), encode(event), partition, EVENT_HEADERS
-        )

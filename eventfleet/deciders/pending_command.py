@@ -17,7 +17,7 @@ from eventfleet.stores.contracts import (
     Note,
     StoredHead,
 )
-from eventfleet.topics.codec import EVENT_HEADERS, decode, encode
+from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.partitioner import Destination
 from eventfleet.topics.record import ProducerRecord, make_tuple
@@ -100,9 +100,7 @@ class PendingCommand:
     def record(self) -> ProducerRecord:
         """The note as a record of the log."""
         value = b'%b,"prev":%b}' % (self.marked.value[:-1], _encode(self.marked.prev))
-        topic, partition, _ = self.destination
-        key = self.aggregate_id.encode()
-        return ProducerRecord(topic, key, value, partition, EVENT_HEADERS)
+        return self.destination.record(self.aggregate_id, value)
 
     def await_confirmation(self, incarnation: Incarnation, position: Position) -> None:
         """Keep the note, which the log has at a position now, until it is confirmed."""

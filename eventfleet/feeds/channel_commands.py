@@ -15,9 +15,9 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import msgspec
@@ -28,14 +28,11 @@ from eventfleet.deciders.outcomes import (
     Outcome,
     Repeated,
     Unavailable,
-    outcome_fields,
 )
 from eventfleet.feeds.channel_names import ChannelNames
-from eventfleet.feeds.channel_publisher import ChannelPublisher
-from eventfleet.feeds.server_time import ServerTime
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.background_task import BackgroundTask, cancel
-from eventfleet.stores.contracts import Channels, Claim
+from eventfleet.stores.contracts import Channels, Claim, Incarnation
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.errors import InvalidRecord
 
@@ -47,6 +44,8 @@ DECIDE_SHARE = 5 / 6
 """The share of OUTCOME_SECONDS after which a command is not decided any more."""
 DEADLINE_PASSED = "the deadline has passed"
 MAX_DECIDING = 1_000
+LOOK_SECONDS = 1.0
+"""How long a look at the server's clock counts."""
 
 logger = logging.getLogger(__name__)
 
@@ -103,11 +102,44 @@ _decode_command = msgspec.json.Decoder(PublishedCommand).decode
 _decode_outcome = msgspec.json.Decoder(PublishedOutcome).decode
 
 
+class ServerMoment(NamedTuple):
+    """A time of the server's clock in one of its incarnations (its id), in seconds."""
+
+    incarnation: str
+    time: float
+
+
+class ServerTime:
+    """Converts moments to the server's time, by a look at its clock now and then."""
+
+    def __init__(self, channels: Channels) -> None:
+        self._channels = channels
+        self._look: Incarnation | None = None
+        self._answered_at = 0.0  # by the event loop's clock
+        self._looking = asyncio.Lock()
+
+    def forget(self) -> None:
+        """Look anew: the server may be another one by now."""
+        self._look = None
+
+    async def at(self, moment: float) -> ServerMoment:
+        """The server's time at a moment of the event loop's clock, or a little before it.
+
+        ServerUnavailable.
+        """
+        async with self._looking:
+            look, loop = self._look, asyncio.get_running_loop()
+            if look is None or loop.time() - self._answered_at > LOOK_SECONDS:
+                look = self._look = await self._channels.incarnation()
+                self._answered_at = loop.time()
+            return ServerMoment(look.id, look.now + moment - self._answered_at)
+
+
 class ChannelCommandSender:
     """Publishes the commands of this process's sockets, and receives their outcomes."""
 
     def __init__(self, channels: Channels, domain: str) -> None:
-        self._channels, self._publisher = channels, ChannelPublisher(channels)
+        self._channels = channels
         self._server_time = ServerTime(channels)
         self._names = ChannelNames.of(domain)
         self._reply_to = f"{self._names.outcomes}{uuid4().hex}"
@@ -138,7 +170,7 @@ class ChannelCommandSender:
                 await self._subscribed.wait()
                 deadline = await self._server_time.at(decided_by)
                 published = PublishedCommand(number, self._reply_to, command, *deadline)
-                await self._publisher.publish(self._names.commands, _encode(published))
+                await self._channels.publish({self._names.commands: [_encode(published)]})
                 return await outcome
         except TimeoutError:
             return unavailable(command, "nobody has told the outcome in time")
@@ -202,7 +234,6 @@ class ChannelCommandSubscriber:
     def __init__(self, channels: Channels, domain: str, service: EventService[Any]) -> None:
         self._channels, self._service = channels, service
         self._names = ChannelNames.of(domain)
-        self._publisher = ChannelPublisher(channels)
         self._free = asyncio.Semaphore(MAX_DECIDING)
         self._deciding: set[asyncio.Task[None]] = set()
         self.left_aggregates = LeftAggregates()
@@ -228,18 +259,17 @@ class ChannelCommandSubscriber:
             async for together in messages:
                 own: list[PublishedCommand] = []
                 left: list[PublishedCommand] = []
-                for each in _commands_in(together):
-                    is_left = each.command.aggregate_id in self.left_aggregates
-                    (left if is_left else own).append(each)
-                await self._begin(own, 0.0)
-                await self._begin(left, CLAIM_LATER_SECONDS)
-
-    async def _begin(self, published: Sequence[PublishedCommand], pause: float) -> None:
-        if published:
-            await self._free.acquire()
-            task = asyncio.create_task(self._answer_all(published, pause))
-            self._deciding.add(task)
-            task.add_done_callback(self._deciding.discard)
+                for message in together:
+                    with suppress(msgspec.DecodeError):  # others may publish what is none
+                        each = _decode_command(message)
+                        is_left = each.command.aggregate_id in self.left_aggregates
+                        (left if is_left else own).append(each)
+                for published, pause in ((own, 0.0), (left, CLAIM_LATER_SECONDS)):
+                    if published:
+                        await self._free.acquire()
+                        task = asyncio.create_task(self._answer_all(published, pause))
+                        self._deciding.add(task)
+                        task.add_done_callback(self._deciding.discard)
 
     async def _answer_all(self, published: Sequence[PublishedCommand], pause: float) -> None:
         """Answer nothing where the server is away: the sender learns that nothing is known."""
@@ -264,43 +294,33 @@ class ChannelCommandSubscriber:
             self._free.release()
 
     async def _answer(self, published: PublishedCommand, deadline: float) -> None:
-        told = await self._decide(published.command, deadline)
-        outcome = _encode(PublishedOutcome(published.number, told))
-        await self._publisher.publish(published.reply_to, outcome)
-
-    async def _decide(self, command: ChannelCommand, deadline: float) -> ChannelOutcome:
-        """Decide a command until a moment of the event loop's clock."""
-        seconds_left = deadline - asyncio.get_running_loop().time()
-        if seconds_left <= 0:
-            return unavailable(command, DEADLINE_PASSED)
+        """Decide a command until a moment of the event loop's clock, and publish its outcome."""
+        command, seconds_left = published.command, deadline - asyncio.get_running_loop().time()
         try:
-            outcome = await self._service.send(
-                command.aggregate_id,
-                command.name,
-                command.data,
-                command_id=command.id,
-                actor=command.actor,
-                timeout=seconds_left,
-            )
+            if seconds_left <= 0:
+                told = unavailable(command, DEADLINE_PASSED)
+            else:
+                outcome = await self._service.send(
+                    command.aggregate_id,
+                    command.name,
+                    command.data,
+                    command_id=command.id,
+                    actor=command.actor,
+                    timeout=seconds_left,
+                )
+                told = to_channel_outcome(command, outcome)
         except InvalidRecord as error:
-            return ChannelOutcome(command.id, "invalid", field=error.field, reason=error.reason)
-        return to_channel_outcome(command, outcome)
-
-
-def _commands_in(messages: Sequence[bytes]) -> Iterator[PublishedCommand]:
-    """Decode the commands in messages; others may publish what is none."""
-    for message in messages:
-        with suppress(msgspec.DecodeError):
-            yield _decode_command(message)
+            told = ChannelOutcome(command.id, "invalid", field=error.field, reason=error.reason)
+        message = _encode(PublishedOutcome(published.number, told))
+        await self._channels.publish({published.reply_to: [message]})
 
 
 def to_channel_outcome(command: ChannelCommand, outcome: Outcome) -> ChannelOutcome:
     """Convert an outcome; "accepted" once the event is stored and produced."""
     if isinstance(outcome, Accepted) and not outcome.published:
         return unavailable(command, "it is stored, and the stream has not taken it yet")
-    fields = outcome_fields(outcome)
     version = outcome.version if isinstance(outcome, Accepted | Repeated) else 0
-    reason = fields.get("reason", "")
+    reason = getattr(outcome, "reason", "")
     return ChannelOutcome(command.id, OUTCOME_NAMES[type(outcome)], version, reason)
 
 

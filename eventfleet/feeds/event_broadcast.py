@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from eventfleet.feeds.channel_names import ChannelNames
-from eventfleet.feeds.channel_publisher import ChannelPublisher
 from eventfleet.stores.background_task import cancel
 from eventfleet.stores.contracts import Channels
 from eventfleet.stores.errors import ServerUnavailable
@@ -23,8 +22,7 @@ class EventBroadcast:
     """
 
     def __init__(self, channels: Channels, domain: str) -> None:
-        self._channel = ChannelNames.of(domain).events
-        self._publisher = ChannelPublisher(channels)
+        self._channels, self._channel = channels, ChannelNames.of(domain).events
         self._being_published: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -44,4 +42,4 @@ class EventBroadcast:
 
     async def _publish(self, event: bytes) -> None:
         with suppress(ServerUnavailable):
-            await self._publisher.publish(self._channel, event)
+            await self._channels.publish({self._channel: [event]})

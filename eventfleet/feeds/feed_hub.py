@@ -18,7 +18,6 @@ from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
-from eventfleet.topics.record import LogRecord
 
 OPEN_SECONDS = 5.0
 MAX_WAITING_EVENTS = 1_000
@@ -74,26 +73,21 @@ class EventSequence:
     """Puts the events of an aggregate into the order of their versions, each once. Pure.
 
     All events up to `version` have been taken. At most MAX_HELD_EVENTS that came too early are
-    held; others are forgotten, to be read from the store.
+    `held`, by version; others are forgotten, to be read from the store.
     """
 
     def __init__(self, version: int) -> None:
         self.version = version
-        self._held: dict[int, EventRecord] = {}
-
-    @property
-    def has_gap(self) -> bool:
-        """True while an event is held that comes before an earlier one."""
-        return bool(self._held)
+        self.held: dict[int, EventRecord] = {}
 
     def take(self, event: EventRecord) -> list[EventRecord]:
         """Take an event in any order; return the events that are next."""
         if (
-            event.version > self.version and len(self._held) < MAX_HELD_EVENTS
+            event.version > self.version and len(self.held) < MAX_HELD_EVENTS
         ) or event.version == self.version + 1:
-            self._held[event.version] = event
+            self.held[event.version] = event
         taken = []
-        while found := self._held.pop(self.version + 1, None):
+        while found := self.held.pop(self.version + 1, None):
             self.version = found.version
             taken.append(found)
         return taken
@@ -144,7 +138,7 @@ class OpenFeed:
         for each in map(to_feed_event, self._sequence.take(event)):
             for listener in self.listeners:
                 listener.put(each)
-        if self._sequence.has_gap:
+        if self._sequence.held:
             self.fill(GAP_SECONDS)
 
     def fill(self, pause: float = 0.0) -> None:
@@ -170,7 +164,7 @@ class OpenFeed:
                 pause = OUTAGE.pause(failures)
                 continue
             failures = 0
-            if not sequence.has_gap and sequence.version >= latest:
+            if not sequence.held and sequence.version >= latest:
                 return
             pause = GAP_SECONDS
 
@@ -264,7 +258,10 @@ class FeedHub:
                 for feed in self._feeds.values():
                     feed.fill()
                 async for record in records:
-                    self._receive(record)
+                    feed = self._feeds.get((record.key or b"").decode("utf-8", "replace"))
+                    if feed:
+                        with suppress(InvalidRecord):  # append tells of it
+                            feed.receive(decode(record.value))
         finally:
             self._following.clear()
 
@@ -278,9 +275,3 @@ class FeedHub:
                         self._queries.latest_states.note(event)
                         if feed := self._feeds.get(event.aggregate_id):
                             feed.receive(event)
-
-    def _receive(self, record: LogRecord) -> None:
-        feed = self._feeds.get((record.key or b"").decode("utf-8", "replace"))
-        if feed:
-            with suppress(InvalidRecord):  # append tells of it
-                feed.receive(decode(record.value))

@@ -5,7 +5,7 @@ checks, upcasts and folds events, and converts states to plain JSON values and b
 a record does not fit the declaration. Errors of a team's own functions pass through.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any

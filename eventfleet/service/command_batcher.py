@@ -1,7 +1,7 @@
 """CommandBatcher: gathers the commands of many callers into batches for one decider."""
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from datetime import datetime
 from itertools import chain
 from typing import Self
@@ -11,7 +11,7 @@ from msgspec import Struct
 from eventfleet.deciders.command_parser import ParsedCommand
 from eventfleet.deciders.concurrency import Timeout
 from eventfleet.deciders.decider import Decider
-from eventfleet.deciders.outcomes import Outcome, Unavailable
+from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome, Unavailable
 from eventfleet.topics.record import make_tuple
 
 MAX_BATCH_COMMANDS = 500
@@ -57,11 +57,12 @@ class CommandBatcher:
     beside one that has run for half the time that the last one took, between MIN_SPACING_SECONDS
     and MAX_SPACING_SECONDS, or when it would be full. A batch that takes longer than
     SLOW_BATCH_SECONDS does not count. An aggregate's commands go one after the other, as they were
-    sent.
+    sent. `outcomes` counts the commands.
     """
 
     def __init__(self, decider: Decider) -> None:
         self._decider = decider
+        self.outcomes = Counter(dict.fromkeys(OUTCOME_NAMES.values(), 0))
         self._room = asyncio.Semaphore(MAX_WAITING_COMMANDS)
         # By aggregate, what waits; the key stays while a command of the aggregate is in a batch.
         self._queues: dict[str, deque[PendingCall]] = {}
@@ -97,9 +98,11 @@ class CommandBatcher:
         try:
             with Timeout(timeout):
                 async with self._room:
-                    return await self._wait(command, deadline) if self._starter else CLOSED
+                    outcome = await self._wait(command, deadline) if self._starter else CLOSED
         except TimeoutError:
-            return Unavailable(_LATE.format(timeout))
+            outcome = Unavailable(_LATE.format(timeout))
+        self.outcomes[OUTCOME_NAMES[type(outcome)]] += 1
+        return outcome
 
     async def _wait(self, command: ParsedCommand, deadline: datetime) -> Outcome:
         """Queue a command for the next batches, and wait for its outcome.

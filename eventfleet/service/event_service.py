@@ -6,7 +6,6 @@ async with event_service(load_settings(), orders) as service:
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping
 from datetime import datetime, timedelta
 from functools import partial
@@ -16,7 +15,7 @@ from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
 from eventfleet.deciders.decider import Decider
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
-from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome
+from eventfleet.deciders.outcomes import Outcome
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, State
 from eventfleet.model.views import Row
@@ -71,10 +70,10 @@ class EventService(Generic[S]):
     ) -> None:
         """Without a `follower`, `send` can't wait for a stage. `outcomes` counts the commands."""
         self.queries = queries
-        self.outcomes = Counter(dict.fromkeys(OUTCOME_NAMES.values(), 0))
         self._domain, self._clock, self._ids = domain, clock, ids
         self._decoder = FastCommandDecoder(domain)
         self._batcher = CommandBatcher(decider)
+        self.outcomes = self._batcher.outcomes
         self._optional_follower = follower
 
     async def __aenter__(self) -> Self:
@@ -190,15 +189,10 @@ class EventService(Generic[S]):
         parsed = self._parse(envelope, new=is_new or command_id is None)
         # A tenth of the time is left for the answer, which has the reason of no decision.
         deadline = self._clock.steady() + timedelta(seconds=timeout * 0.9)
+        decide = partial(self._batcher.decide, parsed, deadline, timeout)
         if wait is None:
-            return await self._decide(parsed, deadline, timeout)
-        decide = partial(self._decide, parsed, deadline, timeout)
+            return await decide()
         return await self._follower.follow(EventKey(aggregate_id, first), wait, ends, decide)
-
-    async def _decide(self, command: ParsedCommand, deadline: datetime, timeout: float) -> Outcome:
-        outcome = await self._batcher.decide(command, deadline, timeout)
-        self.outcomes[OUTCOME_NAMES[type(outcome)]] += 1
-        return outcome
 
     def _typed(self, command: Command, data: object) -> tuple[str, Command]:
         """The name and the payload of a command that is given as an object of its class."""

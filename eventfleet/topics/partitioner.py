@@ -3,8 +3,10 @@
 from functools import lru_cache
 from typing import NamedTuple
 
+from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
+from eventfleet.topics.record import ProducerRecord
 
 _SEED = 0x9747B28C
 _M = 0x5BD1E995
@@ -38,6 +40,11 @@ class Destination(NamedTuple):
     topic: str
     partition: int
     name: str
+
+    def record(self, aggregate_id: str, value: bytes) -> ProducerRecord:
+        """Return the record of an event there, whose bytes are given."""
+        key = aggregate_id.encode()
+        return ProducerRecord(self.topic, key, value, self.partition, EVENT_HEADERS)
 
 
 def destination_of(event: EventRecord, partitions: int) -> Destination:

@@ -70,6 +70,18 @@ async def test_all_who_are_subscribed_get_the_messages_in_order(server: Any) -> 
     await sender.close()
 
 
+async def test_what_many_publish_at_once_arrives_in_order_whoever_gives_up(server: Any) -> None:
+    sender = server.client()
+    async with server.client().subscribe("a") as stream:
+        numbers = [b"%d" % number for number in range(100)]
+        publishing = [asyncio.create_task(sender.publish({"a": [each]})) for each in numbers]
+        await asyncio.sleep(0)
+        publishing[50].cancel()
+        await asyncio.gather(*publishing, return_exceptions=True)
+        assert await taken(stream, 100) == numbers
+    await sender.close()
+
+
 async def test_a_name_is_claimed_once_by_any_number_of_clients(server: Any) -> None:
     clients = [server.client() for _ in range(5)]
     claims = [await claim_of(clients[0], f"once-{number}") for number in range(20)]

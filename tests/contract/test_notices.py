@@ -10,7 +10,7 @@ import pytest
 
 from eventfleet.stores.contracts import Notice, Notices, Stage
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
-from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.memory.channels import MemoryNotices
 from eventfleet.stores.redis import RedisNotices
 from tests.conftest import running
 from tests.servers.redis import Redis

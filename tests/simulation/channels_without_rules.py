@@ -5,12 +5,12 @@ from typing import Any
 
 from eventfleet.deciders.commander import Commander, IsLate, PutError, never
 from eventfleet.feeds.channel_commands import (
-    ChannelCommand,
     ChannelCommandSender,
     ChannelCommandSubscriber,
-    ChannelOutcome,
+    PublishedCommand,
+    ServerMoment,
+    ServerTime,
 )
-from eventfleet.feeds.server_time import ServerMoment, ServerTime
 from eventfleet.service.command_batcher import Batch, CommandBatcher
 from eventfleet.stores.contracts import Claim
 from eventfleet.stores.memory.channels import MemoryChannels
@@ -53,8 +53,8 @@ class LivesOn(MemoryChannels):
 class DecidesAfresh(ChannelCommandSubscriber):
     """Without: the deadline of the claim holds for the decision, too."""
 
-    async def _decide(self, command: ChannelCommand, deadline: float) -> ChannelOutcome:
-        return await super()._decide(command, deadline + LONG_SECONDS)
+    async def _answer(self, published: PublishedCommand, deadline: float) -> None:
+        await super()._answer(published, deadline + LONG_SECONDS)
 
 
 class PutsLate(Commander):

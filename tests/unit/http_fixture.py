@@ -24,7 +24,7 @@ from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Disposition, Stage
 from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.memory.channels import MemoryNotices
 from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
 from eventfleet.web.readiness import Check
 from tests.simulation.in_memory_servers import START, InMemoryServers

@@ -328,7 +328,7 @@ def test_a_sequence_gives_each_event_once_in_order() -> None:
         for each in brought:
             taken += sequence.take(each)
         assert [each.version for each in taken] == list(range(4, 31))
-        assert (sequence.version, sequence.has_gap) == (30, False)
+        assert (sequence.version, sequence.held) == (30, {})
 
 
 def test_a_sequence_holds_no_more_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:

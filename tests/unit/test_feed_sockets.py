@@ -27,11 +27,11 @@ from eventfleet.feeds.channel_commands import (
     ChannelCommandSubscriber,
     ChannelOutcome,
     LeftAggregates,
+    ServerTime,
 )
 from eventfleet.feeds.channel_names import ChannelNames
 from eventfleet.feeds.feed_hub import FeedHub
 from eventfleet.feeds.feed_session import FollowedDomain
-from eventfleet.feeds.server_time import ServerTime
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -479,7 +479,7 @@ async def test_the_servers_clock_is_looked_at_again_after_a_while(
     assert (await time.at(now)).time == pytest.approx(100, abs=1)
     clock[0] = 500.0
     assert (await time.at(now)).time == pytest.approx(100, abs=1)
-    monkeypatch.setattr("eventfleet.feeds.server_time.LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(channel_commands, "LOOK_SECONDS", 0.0)
     assert (await time.at(now)).time == pytest.approx(500, abs=1)
 
 

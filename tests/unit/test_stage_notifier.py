@@ -15,7 +15,7 @@ from eventfleet.roles.role import Role
 from eventfleet.roles.snapshot import SnapshotRole
 from eventfleet.stores.contracts import Notice, Stage
 from eventfleet.stores.errors import Fenced, ServerUnavailable
-from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.memory.channels import MemoryNotices
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers import stage_notifier

@@ -32,9 +32,9 @@ from eventfleet.stores.contracts import (
     Stage,
 )
 from eventfleet.stores.ids import Uuid7Generator
+from eventfleet.stores.memory.channels import MemoryNotices
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.notices import MemoryNotices
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.parked import Discard, DiscardedEvent, ParkedAggregate

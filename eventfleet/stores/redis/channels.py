@@ -31,14 +31,22 @@ class RedisChannels:
         self._pool = SessionPool(url, timeout, (INCARNATION, self._claim))
         self._url, self._timeout, self._quiet = url, timeout, quiet
         self._database = database_number(url)
+        self._waiting: list[RedisCommand] = []
+        self._publishing: asyncio.Task[None] | None = None
+        self._in_order = asyncio.Lock()
 
     async def publish(self, messages: Mapping[str, Sequence[bytes]]) -> None:
-        commands: list[RedisCommand] = [
-            ("PUBLISH", self._name(channel), message)
-            for channel, each in messages.items()
-            for message in each
-        ]
-        if commands:
+        """Messages that come while others are on their way go together, whoever gives up."""
+        for channel, each in messages.items():
+            self._waiting += [("PUBLISH", self._name(channel), message) for message in each]
+        if self._waiting:
+            if self._publishing is None:
+                self._publishing = asyncio.create_task(self._publish_waiting())
+            await asyncio.shield(self._publishing)
+
+    async def _publish_waiting(self) -> None:
+        async with self._in_order:
+            commands, self._waiting, self._publishing = self._waiting, [], None
             async with self._pool.session("publish", "channels") as session:
                 await session.call(commands)
 
