@@ -5,11 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventfleet.deciders.command_attempts import TOO_LARGE, Attempt, Found, end_all
+from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.concurrency import run_all
 from eventfleet.deciders.expected_version import is_expected
 from eventfleet.deciders.failures import replay_failed
-from eventfleet.deciders.outcomes import Unavailable
+from eventfleet.deciders.outcomes import IdReused, Outcome, Repeated, Unavailable
+from eventfleet.deciders.state_command import StateCommand
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.querier import Querier
@@ -103,3 +105,25 @@ class CommandLookup:
             if not is_expected(version - 1, attempt.command.expected_version)
         ]
         return await self._querier.find_stored(keys) if keys else {}
+
+    async def repeat_answer(self, command: StateCommand, first: EventRecord, place: str) -> Outcome:
+        """The first answer to a command whose first event is stored; IdReused to another command.
+
+        An event without a fingerprint was stored when the domain was asynchronous.
+        """
+        if first.fingerprint not in (None, command.event.fingerprint):
+            return IdReused(f"the command's id was used for another, which made {first.type}")
+        try:
+            return Repeated(first.id, place, await self._last_version(command.command_id, first))
+        except ServerUnavailable as error:
+            return Unavailable(str(error))
+
+    async def _last_version(self, command_id: str, first: EventRecord) -> int:
+        """The version of the last event that the command made."""
+        version = first.version
+        async for event in self._querier.read_stored(first.aggregate_id, version):
+            index = event.version - first.version
+            if event.id != event_id(first.domain, first.aggregate_id, command_id, index):
+                break
+            version = event.version
+        return version

@@ -36,7 +36,6 @@ from eventfleet.deciders.concurrency import Part, run_all
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Unavailable
-from eventfleet.deciders.repeated_commands import repeat_answer
 from eventfleet.deciders.state_command import (
     NewEvents,
     StateCommand,
@@ -274,4 +273,4 @@ class Manager:
 
     async def _repeat(self, attempt: Attempt, first: EventRecord) -> None:
         place = self._publisher.destination(first).name
-        attempt.end(await repeat_answer(self._querier, attempt.command, first, place))
+        attempt.end(await self._lookup.repeat_answer(attempt.command, first, place))

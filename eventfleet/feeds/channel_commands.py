@@ -150,14 +150,7 @@ class ChannelCommandSender:
             self._listen,
             essential=True,
         )
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        self._listener.start()
-        try:
-            yield
-        finally:
-            await self._listener.end()
+        self.running = self._listener.running
 
     async def send(self, command: ChannelCommand) -> ChannelOutcome:
         """Publish a command, and wait for its outcome, OUTCOME_SECONDS at most."""
@@ -245,11 +238,10 @@ class ChannelCommandSubscriber:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        self._listener.start()
         try:
-            yield
+            async with self._listener.running():
+                yield
         finally:
-            await self._listener.end()
             for task in list(self._deciding):
                 await cancel(task)
 

@@ -208,13 +208,10 @@ class FeedHub:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        self._following_task.start()
-        self._hearing_task.start()
         try:
-            yield
+            async with self._following_task.running(), self._hearing_task.running():
+                yield
         finally:
-            await self._hearing_task.end()
-            await self._following_task.end()
             for feed in self._feeds.values():
                 await feed.close()
 

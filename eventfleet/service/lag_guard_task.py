@@ -31,10 +31,9 @@ async def running_lag_guard(guard: LagGuard, domain: str) -> AsyncIterator[Backg
                     await wanted.wait()
 
     task = BackgroundTask(f"the lag guard of {domain}", keep_updated, essential=True)
-    task.start()
-    try:
-        yield task
-    finally:
-        stopped = True
-        wanted.set()
-        await task.end(LEAVE_SECONDS)
+    async with task.running(LEAVE_SECONDS):
+        try:
+            yield task
+        finally:
+            stopped = True
+            wanted.set()

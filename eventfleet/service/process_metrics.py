@@ -1,6 +1,7 @@
-"""ProcessMetrics: what each process shows of itself, its calls to servers and its caches."""
+"""ProcessMetrics: what each process shows of itself, its tasks, calls to servers and caches."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from platform import python_version
@@ -9,23 +10,28 @@ from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from eventfleet.service.background_metrics import BackgroundMetrics
 from eventfleet.service.metric_definitions import (
+    BACKGROUND_FAILING,
+    BACKGROUND_FAILURES,
     BUILD,
     CACHE_HITS,
     CACHE_MISSES,
+    GAPS,
     SERVER_ERRORS,
     SERVER_SECONDS,
 )
 from eventfleet.service.metric_families import histogram_family, number_family
 from eventfleet.states.lru_cache import all_cache_statistics
+from eventfleet.stores.background_task import BackgroundTask, background_tasks
+from eventfleet.stores.gaps import gaps
 from eventfleet.stores.server_calls import server_calls
 
 UNKNOWN_VERSION = "unknown"
 
 
 class ProcessMetrics(Collector):
-    """The build, the calls to servers and the hits of caches, read at each scrape."""
+    """The build, the calls to servers, the hits of caches, the failures of the background tasks that
+    run, and gaps, read at each scrape."""
 
     def __init__(self) -> None:
         self._build = package_version(), python_version()
@@ -38,6 +44,16 @@ class ProcessMetrics(Collector):
         caches = list(all_cache_statistics())
         yield number_family(CACHE_HITS, [(name, each.hits) for name, each in caches])
         yield number_family(CACHE_MISSES, [(name, each.misses) for name, each in caches])
+        tasks = background_tasks()
+        yield number_family(BACKGROUND_FAILURES, [([task.name], task.failures) for task in tasks])
+        failing = [([task.name], _failing_seconds(task)) for task in tasks]
+        yield number_family(BACKGROUND_FAILING, failing)
+        yield number_family(GAPS, [([], sum(gap.times for gap in gaps()))])
+
+
+def _failing_seconds(task: BackgroundTask) -> float:
+    since = task.failing_since
+    return (datetime.now(UTC) - since).total_seconds() if since else 0.0
 
 
 @cache
@@ -54,5 +70,4 @@ def process_registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(ProcessMetrics())
-    registry.register(BackgroundMetrics())
     return registry

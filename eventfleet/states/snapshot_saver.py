@@ -83,13 +83,12 @@ class SnapshotSaver:
         """Save behind the answers for the length of the block; what is pending at its end gets
         DRAIN_SECONDS more."""
         self._closing.clear()
-        self._task.start()
-        try:
-            yield
-        finally:
-            self._closing.set()
-            self._wake.set()
-            await self._task.end(DRAIN_SECONDS)
+        async with self._task.running(DRAIN_SECONDS):
+            try:
+                yield
+            finally:
+                self._closing.set()
+                self._wake.set()
 
     async def _run(self) -> None:
         while self._pending or not self._closing.is_set():

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from eventfleet.stores.retry import BACKGROUND
@@ -52,6 +53,15 @@ class BackgroundTask:
             await asyncio.wait({self._task}, timeout=grace)
             await cancel(self._task)
         _running.discard(self)
+
+    @asynccontextmanager
+    async def running(self, grace: float = 0.0) -> AsyncIterator[None]:
+        """Do the work for the length of the block; see `end`."""
+        self.start()
+        try:
+            yield
+        finally:
+            await self.end(grace)
 
     def report_well(self) -> None:
         """Note that the work does what it should."""
