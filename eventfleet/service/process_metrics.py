@@ -30,7 +30,7 @@ UNKNOWN_VERSION = "unknown"
 
 
 class ProcessMetrics(Collector):
-    """The build, the calls to servers, the hits of caches, the failures of the background tasks that
+    """The build, the calls to servers, the hits of caches, the failures of background tasks that
     run, and gaps, read at each scrape."""
 
     def __init__(self) -> None:

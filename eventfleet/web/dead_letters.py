@@ -5,8 +5,6 @@ from typing import Annotated, Any
 import msgspec
 from starlette.responses import Response
 
-from eventfleet.service.parked_aggregates import NotParked
-from eventfleet.stores.errors import InvalidCursor
 from eventfleet.topics.codec import convert
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_ID_CHARS
@@ -20,7 +18,6 @@ from eventfleet.web.problems import (
     NOT_PARKED,
     TOO_LARGE,
     UNKNOWN_DOMAIN,
-    RequestRefused,
     invalid,
 )
 from eventfleet.web.request_body import json_object
@@ -55,12 +52,9 @@ async def dead_letters(context: RequestContext) -> Response:
     `reason` is the beginning of a reason, such as `KeyError`.
     """
     asked: DeadLettersParameters = context.parameters
-    try:
-        page = await context.services.parked.page(
-            asked.role, asked.aggregate, asked.reason, limit=asked.limit, cursor=asked.start
-        )
-    except InvalidCursor as error:
-        raise invalid("from", str(error)) from None
+    page = await context.services.parked.page(
+        asked.role, asked.aggregate, asked.reason, limit=asked.limit, cursor=asked.start
+    )
     return json_response(DeadLetterPage(dead_letters=page.items, next=page.next))
 
 
@@ -87,8 +81,6 @@ async def discard(context: RequestContext) -> Response:
         parked = await context.services.parked.discard(
             asked.role, asked.aggregate_id, asked.version, why=asked.why, by=by
         )
-    except NotParked as error:
-        raise RequestRefused(NOT_PARKED, str(error)) from None
     except InvalidRecord as error:
         raise invalid(error.field, error.reason) from None
     return json_response(DiscardResult(event_id=parked.event_id), 202)

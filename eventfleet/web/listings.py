@@ -3,13 +3,12 @@
 from starlette.responses import Response
 
 from eventfleet.model.command_rules import command_name
-from eventfleet.stores.errors import InvalidCursor
 from eventfleet.topics.names import wire_name
 from eventfleet.web.bodies import AggregatePage, DomainInfo, DomainList, FeedPage
 from eventfleet.web.context import DomainServices, RequestContext
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import PageParameters
-from eventfleet.web.problems import REPLAY_FAILED, UNKNOWN_DOMAIN, invalid
+from eventfleet.web.problems import REPLAY_FAILED, UNKNOWN_DOMAIN
 from eventfleet.web.responses import json_response
 
 
@@ -36,10 +35,7 @@ def _info(services: DomainServices) -> DomainInfo:
 async def aggregates(context: RequestContext) -> Response:
     """Lists the ids of a domain's aggregates, sorted, page by page."""
     parameters: PageParameters = context.parameters
-    try:
-        page = await context.services.events.aggregates(parameters.start, parameters.limit)
-    except InvalidCursor as error:
-        raise invalid("from", str(error)) from None
+    page = await context.services.events.aggregates(parameters.start, parameters.limit)
     full = len(page.items) == parameters.limit
     return json_response(AggregatePage(aggregates=page.items, next=page.cursor if full else None))
 
@@ -47,10 +43,7 @@ async def aggregates(context: RequestContext) -> Response:
 async def feed(context: RequestContext) -> Response:
     """Returns all events of a domain in their latest schema, page by page."""
     parameters: PageParameters = context.parameters
-    try:
-        page = await context.services.queries.feed(parameters.start, parameters.limit)
-    except InvalidCursor as error:
-        raise invalid("from", str(error)) from None
+    page = await context.services.queries.feed(parameters.start, parameters.limit)
     return json_response(FeedPage(events=page.items, next=page.cursor))
 
 

@@ -8,8 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from eventfleet.deciders.failures import replay_failed
+from eventfleet.service.parked_aggregates import NotParked
 from eventfleet.states.live_state import ReplayFailed
-from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.states.view_reader import UnknownView
+from eventfleet.stores.errors import InvalidCursor, ServerUnavailable
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.web.bodies import PROBLEM_JSON, ProblemDetails
 
@@ -123,6 +125,9 @@ CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {
     ServerUnavailable: lambda error: RequestRefused(UNAVAILABLE, str(error)),
     TimeoutError: lambda error: RequestRefused(UNAVAILABLE, "no answer within the time limit"),
     ReplayFailed: lambda error: _replay_failed(error),
+    UnknownView: lambda error: RequestRefused(UNKNOWN_VIEW, str(error)),
+    InvalidCursor: lambda error: invalid("from", str(error)),
+    NotParked: lambda error: RequestRefused(NOT_PARKED, str(error)),
     Exception: lambda error: RequestRefused(BROKEN),
 }
 

@@ -172,7 +172,7 @@ def add_view(schemas: Schemas, table: Table, prefix: str) -> Json:
 
 def rows_parameter_schemas(table: Table) -> Iterable[Json]:
     """Describes the query parameters of a view: the page, the order, and the filters."""
-    yield from (each for each in parameter_schemas(PageParameters))
+    yield from parameter_schemas(PageParameters)
     yield _query_parameter("order", {"type": "string", "enum": order_names(table)})
     for name, kind, is_list in filter_types(table):
         schema = _tidy(msgspec.json.schema(kind), {})

@@ -2,18 +2,14 @@
 
 from starlette.responses import Response
 
-from eventfleet.states.view_reader import UnknownView
-from eventfleet.stores.errors import InvalidCursor
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.web.bodies import ViewPage, to_view_page
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation
 from eventfleet.web.parameters import RowsParameters
-from eventfleet.web.problems import UNKNOWN_DOMAIN, UNKNOWN_VIEW, RequestRefused, invalid
+from eventfleet.web.problems import UNKNOWN_DOMAIN, UNKNOWN_VIEW, invalid
 from eventfleet.web.requests import path_part
 from eventfleet.web.responses import json_response
-
-START = "from"
 
 
 async def rows(context: RequestContext) -> Response:
@@ -32,10 +28,6 @@ async def rows(context: RequestContext) -> Response:
             limit=parameters.limit,
             cursor=parameters.start,
         )
-    except UnknownView as error:
-        raise RequestRefused(UNKNOWN_VIEW, str(error)) from None
-    except InvalidCursor as error:
-        raise invalid(START, str(error)) from None
     except InvalidRecord as error:
         raise invalid(error.field, error.reason) from None
     return json_response(to_view_page(page))
