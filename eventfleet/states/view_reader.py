@@ -1,6 +1,5 @@
 """ViewReader: answers queries of one domain's views and totals."""
 
-import operator
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -28,7 +27,7 @@ from eventfleet.stores.contracts.views import (
 )
 from eventfleet.stores.cursors import decode_cursor, encode_cursor
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.stores.row_filters import passes, rank
+from eventfleet.stores.row_filters import in_order, passes, place
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
 
@@ -113,7 +112,7 @@ class ViewReader:
         more = len(found) > limit
         return RowPage(
             [_view_row(table, each) for each in page],
-            encode_cursor(listing, _place(page[-1], order)) if more else None,
+            encode_cursor(listing, place(page[-1], order)) if more else None,
         )
 
     def _table(self, name: str) -> tuple[View[Any], Table]:
@@ -219,10 +218,6 @@ def _read_order(table: Table, order_by: str | None) -> tuple[str | None, bool]:
     return field, order_by.startswith("-")
 
 
-def _place(row: StoredRow, order: str | None) -> tuple[Any, str]:
-    return (row.fields or {}).get(order) if order else None, row.id
-
-
 def _read_after(table: Table, listing: str, order: str | None, cursor: str) -> tuple[Any, str]:
     value, id = decode_cursor(listing, cursor, tuple[Any, str])
     if order is not None and value is not None:
@@ -267,12 +262,7 @@ async def _merged(totals: Totals[Any, Any], store: RowStore, query: RowQuery) ->
         for group, total in groups.items()
         if passes(total.fields or {}, query.filters) and not _is_empty(totals, group, total)
     ]
-    found.sort(key=lambda row: _key(row, query), reverse=query.descending)
-    if query.after is None:
-        return found
-    last = (*rank(query.after[0]), query.after[1])
-    beyond = operator.lt if query.descending else operator.gt
-    return [row for row in found if beyond(_key(row, query), last)]
+    return in_order(found, query)
 
 
 def _joined(totals: Totals[Any, Any], one: StoredRow, other: StoredRow) -> StoredRow:
@@ -283,8 +273,3 @@ def _joined(totals: Totals[Any, Any], one: StoredRow, other: StoredRow) -> Store
 def _is_empty(totals: Totals[Any, Any], group: str, total: StoredRow) -> bool:
     empty: Row = decode_group(totals.row, group)
     return encode_group(_decode(totals, total)) == encode_group(empty)
-
-
-def _key(row: StoredRow, query: RowQuery) -> tuple[Any, ...]:
-    value, id = _place(row, query.order_by)
-    return (*rank(value), id)

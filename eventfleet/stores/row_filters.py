@@ -1,10 +1,10 @@
-"""Filters of rows in memory: for the in-memory store, and for totals once they are merged."""
+"""Filters and order of rows in memory: of the memory store, and of totals once merged."""
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from eventfleet.stores.contracts.views import Comparison, RowFilter
+from eventfleet.stores.contracts.views import Comparison, RowFilter, RowQuery, StoredRow
 
 COMPARE: Mapping[Comparison, Callable[[Any, Any], bool]] = {
     Comparison.EQUAL: operator.eq,
@@ -37,3 +37,22 @@ def _kind(value: Any) -> str:
 def rank(value: Any) -> tuple[Any, ...]:
     """Return the place of a value in the order of its field; None comes before everything else."""
     return (0, 0) if value is None else (1, value)
+
+
+def place(row: StoredRow, field: str | None) -> tuple[Any, str]:
+    """Return the value that orders a row, and its id."""
+    return (row.fields or {}).get(field) if field else None, row.id
+
+
+def in_order(rows: list[StoredRow], query: RowQuery) -> list[StoredRow]:
+    """Return the rows after the last one of the page before, in the query's order."""
+
+    def key(value: Any, id: str) -> tuple[Any, ...]:
+        return (*rank(value), id)
+
+    keyed = [(key(*place(row, query.order_by)), row) for row in rows]
+    keyed.sort(key=operator.itemgetter(0), reverse=query.descending)
+    if query.after is not None:
+        last, beyond = key(*query.after), operator.lt if query.descending else operator.gt
+        keyed = [each for each in keyed if beyond(each[0], last)]
+    return [row for _, row in keyed]

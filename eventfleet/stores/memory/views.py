@@ -1,9 +1,7 @@
 """The views' stores, in memory."""
 
-import operator
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 
 from eventfleet.model.value_copy import copy_value
 from eventfleet.model.views import ViewShape
@@ -16,7 +14,7 @@ from eventfleet.stores.contracts.views import (
 )
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
-from eventfleet.stores.row_filters import passes, rank
+from eventfleet.stores.row_filters import in_order, passes
 
 
 class MemoryRows:
@@ -48,12 +46,7 @@ class MemoryRows:
             for row in self._rows.values()
             if row.fields is not None and passes(row.fields, query.filters)
         ]
-        found.sort(key=lambda row: _key(row, query), reverse=query.descending)
-        if query.after is not None:
-            last = (*rank(query.after[0]), query.after[1])
-            beyond = operator.lt if query.descending else operator.gt
-            found = [row for row in found if beyond(_key(row, query), last)]
-        return [_copied(row) for row in found[:limit]]
+        return [_copied(row) for row in in_order(found, query)[:limit]]
 
     async def purge(self, up_to: FeedPoint, before: datetime) -> int:
         await self._yield_point()
@@ -72,11 +65,6 @@ class MemoryRows:
 
 def _copied(row: StoredRow) -> StoredRow:
     return row._replace(fields=copy_value(row.fields))
-
-
-def _key(row: StoredRow, query: RowQuery) -> Any:
-    value = (row.fields or {}).get(query.order_by) if query.order_by else None
-    return (*rank(value), row.id)
 
 
 class MemoryViews:
