@@ -252,8 +252,8 @@ class FeedHub:
             async with self._follower.follow(self._topic, self._partitions) as records:
                 self._following.set()
                 self._following_task.report_well()
-                for feed in self._feeds.values():
-                    feed.fill()
+                for opened in self._feeds.values():
+                    opened.fill()
                 async for record in records:
                     feed = self._feeds.get((record.key or b"").decode("utf-8", "replace"))
                     if feed:
