@@ -75,6 +75,7 @@ class CommandBatcher:
 
     async def __aenter__(self) -> Self:
         self._starter = asyncio.create_task(self._start_batches())
+        await asyncio.sleep(0)  # from now on it waits, and is woken at the end of a turn
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -94,12 +95,14 @@ class CommandBatcher:
         The decider gets the `deadline`, by its own clock: the command's own, since others of its
         batch may have a later one.
         """
-        command = make_tuple(type(command), (*command[:-1], deadline))
+        command, limit = make_tuple(type(command), (*command[:-1], deadline)), Timeout(timeout)
         try:
-            with Timeout(timeout):
+            with limit:
                 async with self._room:
                     outcome = await self._wait(command, deadline) if self._starter else CLOSED
         except TimeoutError:
+            if not limit.expired:
+                raise  # the decider's own
             outcome = Unavailable(_LATE.format(timeout))
         self.outcomes[OUTCOME_NAMES[type(outcome)]] += 1
         return outcome
