@@ -35,6 +35,10 @@ class PendingCall(Struct, eq=False):
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
+    def fail(self, error: Exception) -> None:
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+
 
 class Batch(Struct, eq=False):
     """Commands that are decided together, at most one of each aggregate.
@@ -75,7 +79,6 @@ class CommandBatcher:
 
     async def __aenter__(self) -> Self:
         self._starter = asyncio.create_task(self._start_batches())
-        await asyncio.sleep(0)  # from now on it waits, and is woken at the end of a turn
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -125,10 +128,12 @@ class CommandBatcher:
         finally:
             if call.is_queued:
                 queue.remove(call)
+            del call  # else an error's traceback leads to its future, and so to itself
 
     async def _start_batches(self) -> None:
         """Start batches whenever one may start, each with every command of a turn of the loop."""
         loop = asyncio.get_running_loop()
+        await asyncio.sleep(0)  # what was sent before this task began is of this turn, too
         while await self._wake.wait():
             self._wake.clear()
             while calls := self._take_calls(loop.time()):
@@ -175,13 +180,13 @@ class CommandBatcher:
         try:
             await self._decider.decide([call.command for call in calls], deadline, answer)
         except Exception as error:
-            for call in undecided.values():
-                if not call.outcome.done():
-                    call.outcome.set_exception(error)
+            for index in undecided:
+                undecided[index].fail(error)
         finally:
             for index in [*undecided]:
                 answer(index, CLOSED)
             spacing = (loop.time() - began) / 2
             self._spacing = min(max(spacing, MIN_SPACING_SECONDS), MAX_SPACING_SECONDS)
             del self._batches[batch]
+            calls.clear()  # for the same reason
             self._wake.set()

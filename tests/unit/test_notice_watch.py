@@ -10,7 +10,7 @@ from eventfleet.service import stage_waiter
 from eventfleet.service.notice_watch import NoticeWatch
 from eventfleet.service.stage_waiter import StageWaiters
 from eventfleet.stores.contracts import Stage
-from eventfleet.stores.memory.notices import MemoryNotices
+from eventfleet.stores.memory.channels import MemoryNotices
 from tests.contract.samples import event
 
 LONG_SECONDS = 60.0
