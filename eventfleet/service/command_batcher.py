@@ -9,9 +9,9 @@ from typing import Self
 from msgspec import Struct
 
 from eventfleet.deciders.command_parser import ParsedCommand
-from eventfleet.deciders.concurrency import Timeout
 from eventfleet.deciders.decider import Decider
 from eventfleet.deciders.outcomes import OUTCOME_NAMES, Outcome, Unavailable
+from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.record import make_tuple
 
 MAX_BATCH_COMMANDS = 500
