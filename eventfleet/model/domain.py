@@ -5,7 +5,7 @@ checks, upcasts and folds events, and converts states to plain JSON values and b
 a record does not fit the declaration. Errors of a team's own functions pass through.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,7 @@ from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
 from eventfleet.model.value_copy import copier, copy_value
 from eventfleet.topics.codec import convert, to_invalid_record
-from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.errors import InvalidRecord, NewerSchema
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
 from eventfleet.topics.names import wire_name
 
@@ -105,15 +105,17 @@ class Domain(Declaration[S]):
     def upcast(self, event: EventRecord) -> EventRecord:
         """Return the event with its payload in the newest schema; upcasters' errors pass through.
 
-        Upcasters get a copy, which they may change. InvalidRecord: the type is not declared, or the
-        schema version is newer than the newest known.
+        Upcasters get a copy, which they may change. InvalidRecord: the type is not declared, or it
+        is NewerSchema.
         """
         newest = self.latest_schema_version(event.type)
         if event.schema_version == newest:
             return event
         if event.schema_version > newest:
-            known = f"the newest known of {event.type} is {newest}"
-            raise InvalidRecord("schemaversion", f"is {event.schema_version}, {known}")
+            known = f"this process knows version {newest} of {event.type}"
+            raise NewerSchema(
+                "schemaversion", f"{known}, the event has {event.schema_version}: deploy"
+            )
         data: Data = msgspec.to_builtins(event.data)
         for upcast in self.upcasters[self._event_types[event.type][0]][event.schema_version - 1 :]:
             data = upcast(data)
@@ -261,11 +263,16 @@ class Domain(Declaration[S]):
         decision = self.decide(state, command, *with_context)
         if isinstance(decision, Rejection):
             return decision
-        events = [decision] if isinstance(decision, Event) else [*decision]
-        undeclared = {wire_name(type(e)) for e in events if type(e) not in self.events}
-        if undeclared or not events:
-            what = ", ".join(sorted(undeclared)) or "no event"
-            raise TypeError(f"decide returned {what} for {type(command).__name__}")
+        events = [decision] if isinstance(decision, Event) else decision
+        events = [*events] if isinstance(events, Iterable) else None
+        if not events:
+            what = "no event" if events == [] else _type_name(decision)
+            expected = "return an event, a list of events or a Rejection"
+            raise TypeError(f"decide returned {what} for {type(command).__name__}: {expected}")
+        if undeclared := {_type_name(each) for each in events if type(each) not in self.events}:
+            what = ", ".join(sorted(undeclared))
+            where = f"for {type(command).__name__}, not among the events of {self.name}"
+            raise TypeError(f"decide returned {what} {where}")
         return events
 
     def _event_type(self, event_type: str) -> tuple[type[Event], int]:
@@ -275,3 +282,7 @@ class Domain(Declaration[S]):
         except KeyError:
             known = ", ".join(sorted(self._event_types))
             raise InvalidRecord("type", f"{event_type!r} is not one of {known}") from None
+
+
+def _type_name(value: object) -> str:
+    return "None" if value is None else type(value).__name__

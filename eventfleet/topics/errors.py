@@ -12,3 +12,7 @@ class InvalidRecord(EventfleetError, ValueError):
         super().__init__(f"{field}: {reason}")
         self.field = field
         self.reason = reason
+
+
+class NewerSchema(InvalidRecord):
+    """A record has a schema version that a newer deployment of the team's code knows."""

@@ -7,6 +7,8 @@ from itertools import groupby
 from typing import Any
 from urllib.parse import quote
 
+from msgspec.structs import fields
+
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.topics.event import MAX_ID_CHARS
@@ -128,7 +130,9 @@ class _Operations:
         for rule in domain.commands:
             name, kind = command_name(rule), command_class(rule)
             command_path = path.replace("{command}", quote(name, safe=""))
-            body = _request_body(self._refs[kind] if kind else {"type": "object"})
+            needed = kind is None or any(each.required for each in fields(kind))
+            schema = self._refs[kind] if kind else {"type": "object"}
+            body = _request_body(schema, required=needed)
             yield command_path, self._describe_at(command_path, operation, name) | body
         if domain.schema_free and not domain.uses_marker:
             yield path, self._describe_at(path, operation) | _request_body({"type": "object"})
@@ -219,8 +223,8 @@ def _etag_header(required: bool) -> Json:
     return {ETAG: {"description": described, "required": required, "schema": schema}}
 
 
-def _request_body(schema: Json) -> Json:
-    return {"requestBody": {"required": True, "content": {JSON: {"schema": schema}}}}
+def _request_body(schema: Json, *, required: bool = True) -> Json:
+    return {"requestBody": {"required": required, "content": {JSON: {"schema": schema}}}}
 
 
 def _parameters(operation: Operation, path: str, headers: Iterable[str]) -> Iterable[Json]:

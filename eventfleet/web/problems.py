@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from eventfleet.deciders.failures import replay_failed
+from eventfleet.deciders.outcomes import Unavailable
 from eventfleet.service.parked_aggregates import NotParked
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.view_reader import UnknownView
@@ -116,7 +117,9 @@ def _from_http(error: HTTPException) -> RequestRefused:
 
 
 def _replay_failed(error: ReplayFailed) -> RequestRefused:
-    return RequestRefused(REPLAY_FAILED, replay_failed(error.domain, error).reason)
+    outcome = replay_failed(error.domain, error)
+    kind = UNAVAILABLE if isinstance(outcome, Unavailable) else REPLAY_FAILED
+    return RequestRefused(kind, outcome.reason)
 
 
 CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {

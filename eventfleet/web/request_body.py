@@ -22,14 +22,25 @@ FIRST_INEXACT_FLOAT = 2**53
 """From here on, a float may stand for an integer beside it."""
 
 
-async def json_object(context: RequestContext, share: BodyShare) -> dict[str, Any]:
+async def json_object(
+    context: RequestContext, share: BodyShare, *, or_empty: bool = False
+) -> dict[str, Any]:
     """Receives the body into its share of the memory. RequestRefused: it is too large, too late,
-    or no JSON object."""
+    or no JSON object.
+
+    With `or_empty` an empty body is `{}`, which needs no Content-Type, unless a web page sends it.
+    """
     request = context.request
     media_type = (raw_header(request, "content-type") or "").partition(";")[0].strip().lower()
-    if media_type != JSON:
-        raise RequestRefused(NOT_JSON, f"the Content-Type is {media_type or 'absent'}, not {JSON}")
+    no_json = RequestRefused(NOT_JSON, f"the Content-Type is {media_type or 'absent'}, not {JSON}")
+    may_lack_type = or_empty and not media_type and raw_header(request, "origin") is None
+    if media_type != JSON and not may_lack_type:
+        raise no_json
     body = await _receive_in_time(context, share)
+    if or_empty and not body:
+        return {}
+    if media_type != JSON:
+        raise no_json
     _check_values(count_values(body), context.limits.body_values, share)
     try:
         data = parse(body)

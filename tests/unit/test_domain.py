@@ -295,7 +295,8 @@ def test_a_newer_schema_version_is_unreadable() -> None:
             with pytest.raises(InvalidRecord) as caught:
                 reading(event)
             assert caught.value.field == "schemaversion"
-            assert caught.value.reason == f"is {newest + 1}, the newest known of {kind} is {newest}"
+            known = f"this process knows version {newest} of {kind}"
+            assert caught.value.reason == f"{known}, the event has {newest + 1}: deploy"
 
 
 def test_lifting_never_touches_the_event_also_when_an_upcaster_changes_what_it_gets() -> None:
@@ -354,6 +355,34 @@ def test_what_evolve_raises_passes_through() -> None:
 
     with pytest.raises(ZeroDivisionError, match="evolve"):
         declare(evolve=fail).fold(Account(), record("Closed", {}))
+
+
+# Decide
+
+
+class Reserve(Command):
+    seat: int = 1
+
+
+class Reserved(Event):
+    seat: int
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        (None, "None for Reserve: return an event, a list of events or a Rejection"),
+        ([], "no event for Reserve: return an event, a list of events or a Rejection"),
+        (5, "int for Reserve: return an event, a list of events or a Rejection"),
+        (Reserved(seat=1), "Reserved for Reserve, not among the events of bank"),
+        (["text", Closed()], "str for Reserve, not among the events of bank"),
+    ],
+)
+def test_what_decide_must_not_return_is_told_with_what_it_may(returned: object, told: str) -> None:
+    domain = declare(commands=[Reserve], decide=lambda state, command: returned)
+    with pytest.raises(TypeError) as caught:
+        domain.decide_events(Account(), Reserve())
+    assert str(caught.value) == f"decide returned {told}"
 
 
 # Schema-free domains

@@ -259,7 +259,7 @@ async def test_bad_input_names_its_field(
 
 @pytest.mark.parametrize(
     ("body", "field"),
-    [(b"", "body"), (b"{", "body"), (b'{"amount": 1} x', "body"), (b'{"a\\u0000": 1}', "body")],
+    [(b"", "amount"), (b"{", "body"), (b'{"amount": 1} x', "body"), (b'{"a\\u0000": 1}', "body")],
 )
 async def test_a_body_that_is_no_json_is_422(shop: Web, body: bytes, field: str) -> None:
     found = await shop.client.post(
@@ -302,6 +302,16 @@ async def test_only_what_says_it_is_json_is_taken(shop: Web, kind: str) -> None:
         "/domains/orders/o/commands/Cancel", content=b"{}", headers={"content-type": kind}
     )
     assert problem(found) == (415, "not-json")
+
+
+async def test_a_command_without_fields_needs_no_body(shop: Web) -> None:
+    await shop.send("o-1/commands/Place")
+    path = "/domains/orders/o-1/commands/Cancel"
+    assert (await shop.client.post(path)).status_code == 202
+    by_page = await shop.client.post(path, headers={"origin": "http://elsewhere.example"})
+    assert problem(by_page) == (415, "not-json")
+    lacking = await shop.client.post("/domains/orders/o-2/commands/Place")
+    assert (problem(lacking), lacking.json()["field"]) == ((422, "invalid"), "customer")
 
 
 @pytest.mark.parametrize("key", ["", '""', "ä".encode(), "k" * 256, "a\tb"])

@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
-from eventfleet.domains.orders import Order, Placed
+from eventfleet.domains.orders import Order, Placed, orders
 from eventfleet.model.domain import Domain
 from eventfleet.stores.cursors import encode_cursor
 from eventfleet.stores.errors import ServerUnavailable
@@ -387,6 +387,15 @@ async def test_an_event_that_can_t_be_replayed_is_named() -> None:
         found = await shop.get("o-1/state")
         assert problem(found) == (500, "replay-failed")
         assert "broken 'o-1' version 1, Placed" in found.json()["detail"]
+
+
+async def test_an_event_of_a_newer_schema_asks_for_a_deployment(shop: Web) -> None:
+    await shop.memory.store("1", "newer", type="Placed", data=PLACE, schema_version=9)
+    found = await shop.get("newer/state")
+    assert problem(found) == (503, "unavailable")
+    known = orders.latest_schema_version("Placed")
+    detail = f"this process knows version {known} of Placed, the event has 9: deploy"
+    assert found.json()["detail"] == f"orders 'newer' version 1, Placed: {detail}"
 
 
 # Listings
