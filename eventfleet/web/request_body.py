@@ -9,7 +9,7 @@ from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.web.bodies import JSON
 from eventfleet.web.context import RequestContext
-from eventfleet.web.json_structure import count_values, require_unique_keys
+from eventfleet.topics.json_structure import count_values, require_unique_keys
 from eventfleet.web.limiters import BodyShare
 from eventfleet.web.problems import BODY_LATE, NOT_JSON, TOO_LARGE, RequestRefused, invalid
 from eventfleet.web.requests import raw_header

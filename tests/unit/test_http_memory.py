@@ -11,7 +11,7 @@ import pytest
 
 from eventfleet.domains.orders import orders
 from eventfleet.web import Limits, request_body
-from eventfleet.web.json_structure import count_values
+from eventfleet.topics.json_structure import count_values
 from tests.unit.http_fixture import PLACE, Web, problem, web
 from tests.unit.slow_queries import Breaking, Slow
 
