@@ -165,7 +165,8 @@ def _parse(payload: bytes) -> dict[str, Any]:
     try:
         data = parse(payload)
     except InvalidRecord as error:
-        raise click.UsageError(f"the payload {error.reason}") from error
+        part = "" if error.field == "value" else f"'s {error.field}"
+        raise click.UsageError(f"the payload{part} {error.reason}") from error
     if not isinstance(data, dict):
         raise click.UsageError("the payload is not a JSON object")
     return data

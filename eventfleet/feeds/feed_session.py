@@ -10,7 +10,8 @@ from eventfleet.feeds.channel_commands import ChannelCommand, ChannelCommandSend
 from eventfleet.feeds.feed_hub import FeedHub, FeedListener, to_feed_event
 from eventfleet.model.domain import Domain
 from eventfleet.states.querier import Querier
-from eventfleet.topics.codec import to_invalid_record
+from eventfleet.topics.codec import convert, parse
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import Identifier
 
 MAX_MISSED_EVENTS = 1_000
@@ -44,7 +45,6 @@ class InvalidFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="invalid")
 
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(CommandFrame).decode
 
 
 class FeedSession:
@@ -105,12 +105,11 @@ class FeedSession:
     async def _take_commands(self, frames: AsyncIterator[str | bytes], may_write: bool) -> None:
         async for frame in frames:
             try:
-                command = _decode(frame)
-            except msgspec.ValidationError as error:
-                wrong = to_invalid_record(error)
-                await self._send(_encode(InvalidFrame(wrong.field, wrong.reason)))
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                await self._send(_encode(InvalidFrame("frame", f"is not JSON: {error}")))
+                text = frame.encode() if isinstance(frame, str) else frame
+                command = convert(parse(text), CommandFrame)
+            except InvalidRecord as error:
+                field = "frame" if error.field == "value" else error.field
+                await self._send(_encode(InvalidFrame(field, error.reason)))
             else:
                 await self._send(_encode(await self._decide(command, may_write)))
 

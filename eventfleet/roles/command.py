@@ -35,6 +35,7 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import decode_command
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.json_structure import has_unique_keys
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.reply import CommandHeader, encode_invalid_reply, encode_reply
@@ -107,7 +108,8 @@ class CommandRole:
 
     def _parse_value(self, record: LogRecord) -> ReadCommand:
         """Parse a command; Failed where the domain's own code raised something unforeseen."""
-        if read := self._decoder.read(record.value):
+        read = self._decoder.read(record.value)
+        if read and has_unique_keys(record.value or b""):
             return read
         command = decode_command(record.value)
         try:

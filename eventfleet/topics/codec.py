@@ -26,6 +26,7 @@ from eventfleet.topics.event import (
     is_in_milliseconds,
     truncate_to_milliseconds,
 )
+from eventfleet.topics.json_structure import has_unique_keys, require_unique_keys
 from eventfleet.topics.record import Headers
 
 T = TypeVar("T")
@@ -91,6 +92,7 @@ def decode_command(value: bytes | None) -> CommandRecord:
             and is_in_milliseconds(command.time)
             and not command.discarded
             and _is_storable(command.data, 2)
+            and has_unique_keys(value)
         ):
             return command
     try:
@@ -145,7 +147,8 @@ def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
 
 
 def parse(value: bytes) -> Any:
-    """Parse JSON that every store can keep: integers of 64 bits, no NUL in a key, depth bounded.
+    """Parse JSON that every store can keep: integers of 64 bits, no NUL in a key, no key twice in
+    an object, depth bounded.
 
     InvalidRecord names the field and the reason.
     """
@@ -155,6 +158,7 @@ def parse(value: bytes) -> Any:
         raise InvalidRecord("value", f"is not JSON: {error}") from None
     if _NUL in value or not _is_storable([parsed], 0):
         _check_storable(parsed, "", 0)
+    require_unique_keys(value, parsed)
     return parsed
 
 

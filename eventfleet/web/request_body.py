@@ -7,9 +7,9 @@ from starlette.requests import ClientDisconnect, Request
 
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.json_structure import count_values
 from eventfleet.web.bodies import JSON
 from eventfleet.web.context import RequestContext
-from eventfleet.topics.json_structure import count_values, require_unique_keys
 from eventfleet.web.limiters import BodyShare
 from eventfleet.web.problems import BODY_LATE, NOT_JSON, TOO_LARGE, RequestRefused, invalid
 from eventfleet.web.requests import raw_header
@@ -44,7 +44,6 @@ async def json_object(
     _check_values(count_values(body), context.limits.body_values, share)
     try:
         data = parse(body)
-        require_unique_keys(body, data)
     except InvalidRecord as error:
         field = "body" if error.field == "value" else error.field
         raise invalid(field, error.reason) from None

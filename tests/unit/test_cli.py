@@ -221,6 +221,12 @@ def test_a_payload_that_is_no_json_object_is_wrong_usage(payload: str) -> None:
     assert "the payload is not " in done.stderr
 
 
+def test_a_key_of_a_payload_is_given_once() -> None:
+    done = run("send", "orders", "1", "Pay", '{"amount":1,"amount":9}', DOMAINS=SAMPLE_DOMAINS)
+    assert done.exit_code == 2
+    assert "the payload's amount is given more than once" in done.stderr
+
+
 def test_a_payload_is_given_once() -> None:
     done = run("send", "orders", "1", "Deliver", "{}", "--data", "{}")
     assert done.exit_code == 2

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventfleet.topics.codec import MAX_DEPTH, POSITION_BYTES, decode, encode, parse
+from eventfleet.topics.codec import MAX_DEPTH, POSITION_BYTES, decode, decode_command, encode, parse
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import (
     MAX_EVENT_BYTES,
@@ -327,6 +327,14 @@ def nested(levels: int, innermost: str) -> bytes:
     for level in range(levels):
         value = f"[{value}]" if level % 2 else f'{{"k":{value}}}'
     return value.encode()
+
+
+@pytest.mark.parametrize("inside", ['"a":1,"a":2', '"a" : 1 ,"a":1', '"b":[{"a":1,"\\u0061":1}]'])
+def test_a_key_that_is_given_twice_is_refused(inside: str) -> None:
+    value = on_wire(data={"HERE": 1}).replace(b'"HERE":1', inside.encode())
+    for spelt in (value, b" " + value):
+        with pytest.raises(InvalidRecord, match=r"^a: is given more than once$"):
+            decode_command(spelt)
 
 
 def test_what_is_nested_too_deep_is_refused() -> None:

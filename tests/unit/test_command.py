@@ -202,6 +202,10 @@ async def test_while_a_long_chunk_is_read_others_get_their_turn() -> None:
     assert await role.committed() == count
 
 
+def twice(value: bytes | None) -> bytes:
+    return (value or b"").replace(b'"amount":1', b'"amount":1,"amount":1000')
+
+
 async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_why() -> None:
     role = CommandRoleFixture(ScriptedDecider({"ok": ACCEPTED}))
     await role.role.open()
@@ -211,6 +215,7 @@ async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_wh
         "source: is 'others'": record(0, "x").value.replace(b'"orders"', b'"others"'),  # type: ignore[union-attr]
         "data.amount": record(0, "x").value.replace(b'"amount":1', b'"amount":0'),  # type: ignore[union-attr]
         "'Bribe' is not a command": record(0, "x", "Bribe").value,
+        "amount: is given more than once": twice(record(0, "x").value),
     }
     records = [LogRecord(TOPIC, 0, i, b"k", value) for i, value in enumerate(strangers.values())]
     report = await role.role.process([*records, record(9, "ok")], 10)
@@ -222,7 +227,7 @@ async def test_each_record_that_is_no_command_becomes_a_dead_letter_that_says_wh
         assert letter.value == value
     assert report.dead_letters == len(strangers)
     answers = [(each["command_id"], each["outcome"]) for each in await role.said()]
-    assert answers == [*[("x", "invalid")] * 3, ("ok", "accepted")]
+    assert answers == [*[("x", "invalid")] * 4, ("ok", "accepted")]
 
 
 def changed(**attributes: object) -> bytes:

@@ -284,6 +284,11 @@ def test_a_room_may_have_any_name(local: TestClient) -> None:
         ('{"id":"m","command":"SendMessage"}', "data"),
         ('{"id":"m","command":"SendMessage","data":{},"actor":"eve"}', "actor"),
         ('{"id":"","command":"SendMessage","data":{}}', "id"),
+        ('{"id":"m","command":"SendMessage","data":{"content":"a","content":"b"}}', "content"),
+        (
+            '{"id":"m","command":"SendMessage","data":{"content":' + str(2**64) + "}}",
+            "data.content",
+        ),
     ],
 )
 def test_what_is_no_command_is_told_and_the_socket_stays(

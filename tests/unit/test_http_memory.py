@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from eventfleet.domains.orders import orders
-from eventfleet.web import Limits, request_body
 from eventfleet.topics.json_structure import count_values
+from eventfleet.web import Limits, request_body
 from tests.unit.http_fixture import PLACE, Web, problem, web
 from tests.unit.slow_queries import Breaking, Slow
 

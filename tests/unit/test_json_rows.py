@@ -44,10 +44,11 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
         GOOD | {"total": 2**63},
         GOOD | {"deep": {"inner": [0, 10**30]}},
         json.dumps(GOOD | {"x": 1}).replace('"x"', '"a\\u0000b"'),
+        json.dumps(GOOD | {"x": 1}).replace('"x": 1', '"x": 1, "x": 1000'),
         GOOD,
     )
     rows, problems = read(write(tmp_path / "a.jsonl", content))
-    assert [r.number for r in rows] == [1, 10]
+    assert [r.number for r in rows] == [1, 11]
     assert problems[0].startswith("a.jsonl, line 2: is not JSON: ")
     assert problems[1:] == [
         "a.jsonl, line 3: is not a JSON object",
@@ -57,6 +58,7 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
         "a.jsonl, line 7: total: 9223372036854775808 is beyond a 64-bit integer",
         "a.jsonl, line 8: deep.inner[1]: 1e+30 is beyond a 64-bit integer",
         "a.jsonl, line 9: has a NUL in the key 'a\\x00b'",
+        "a.jsonl, line 10: x: is given more than once",
     ]
 
 
