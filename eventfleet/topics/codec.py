@@ -9,6 +9,7 @@
 anything else is InvalidRecord, with the field and the reason.
 """
 
+import json
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -158,6 +159,8 @@ def parse(value: bytes) -> Any:
         raise InvalidRecord("value", f"is not JSON: {error}") from None
     if _NUL in value or not _is_storable([parsed], 0):
         _check_storable(parsed, "", 0)
+        # Here an integer that is too long for a 64-bit one is not a float.
+        _check_storable(json.loads(value), "", 0)
     require_unique_keys(value, parsed)
     return parsed
 
@@ -203,7 +206,7 @@ def _is_storable(value: dict[str, Any] | list[Any], level: int) -> bool:
             if not -(2**63) <= inner < 2**63:
                 return False
         elif kind is float:
-            if _beyond_int64(inner):
+            if not -(2.0**63) < inner < 2.0**63:  # it may stand for an integer
                 return False
         elif (kind is dict or kind is list) and (
             level == MAX_DEPTH or not _is_storable(inner, level + 1)
@@ -224,12 +227,5 @@ def _check_storable(value: Any, at: str, level: int) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _check_storable(inner, f"{at}[{index}]", level + 1)
-    elif isinstance(value, int | float) and _beyond_int64(value):
+    elif isinstance(value, int) and value not in INT64:
         raise InvalidRecord(at or "value", f"{value} is beyond a 64-bit integer")
-
-
-def _beyond_int64(number: int | float) -> bool:
-    """Compare with int64; JSON's parser makes a float of an integer that is too long for it."""
-    if isinstance(number, float):
-        return not -(2.0**63) < number < 2.0**63
-    return number not in INT64
