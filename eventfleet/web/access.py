@@ -2,13 +2,14 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import Key, KeySet
+from joserfc import jws, jwt
+from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
+from joserfc.jwk import Key
 from starlette.requests import Request
 
 from eventfleet.web.key_file import KeyFile
@@ -121,19 +122,19 @@ class TokenAccess:
 
     secured = True
 
-    def __init__(self, key: Key | KeySet | KeyFile, issuer: str = "", audience: str = "") -> None:
+    def __init__(
+        self, key: Key | Sequence[Key] | KeyFile, issuer: str = "", audience: str = ""
+    ) -> None:
         self._file = key if isinstance(key, KeyFile) else None
-        self._use(key.load() if isinstance(key, KeyFile) else key)
+        keys = key.load() if isinstance(key, KeyFile) else key
+        self._use(keys if isinstance(keys, Sequence) else [keys])
         required: dict[str, Any] = {"exp": {"essential": True}}
         required |= {"iss": {"essential": True, "value": issuer}} if issuer else {}
         required |= {"aud": {"essential": True, "value": audience}} if audience else {}
         self._claims = jwt.JWTClaimsRegistry(leeway=LEEWAY_SECONDS, **required)
 
-    def _use(self, key: Key | KeySet) -> None:
-        self._key = key
-        keys = key.keys if isinstance(key, KeySet) else [key]
-        algorithms = {name for each in keys for name in ALGORITHMS_BY_KEY_TYPE[each.key_type]}
-        self._algorithms = sorted(algorithms)
+    def _use(self, keys: Sequence[Key]) -> None:
+        self._keys = keys
         self._verified: OrderedDict[str, dict[str, Any]] = OrderedDict()
 
     def grant(self, request: Request) -> Grant:
@@ -161,11 +162,33 @@ class TokenAccess:
         """Returns the claims. Verified signatures are cached, since verifying one is expensive."""
         claims = self._verified.get(token)
         if claims is None:
-            claims = jwt.decode(token, self._key, algorithms=self._algorithms).claims
+            claims = self._decode(token)
             self._verified[token] = claims
             if len(self._verified) > MAX_CACHED_TOKENS:
                 self._verified.popitem(last=False)
         return claims
+
+    def _decode(self, token: str) -> dict[str, Any]:
+        """Returns the claims, if one of the keys has signed them: that of the token's `kid`; where
+        either has none, any of the algorithm's type."""
+        header = _header(token)
+        kid, algorithm = header.get("kid"), str(header.get("alg"))
+        suited = [
+            key
+            for key in self._keys
+            if algorithm in ALGORITHMS_BY_KEY_TYPE[key.key_type]
+            and key.get("alg") in (None, algorithm)
+        ]
+        named = [key for key in suited if kid is not None and key.kid == kid]
+        for key in named or [each for each in suited if kid is None or each.kid is None]:
+            with suppress(BadSignatureError):
+                return jwt.decode(token, key, algorithms=[algorithm]).claims
+        raise BadSignatureError if named or kid is None else InvalidKeyIdError(f"no key {kid!r}")
+
+
+def _header(token: str) -> dict[str, Any]:
+    """Returns what a token says of its signature; nothing of it is verified."""
+    return jws.extract_compact(token.encode()).headers()
 
 
 def _subject(claims: Mapping[str, Any]) -> str | None:
@@ -178,9 +201,16 @@ def _subject(claims: Mapping[str, Any]) -> str | None:
 
 
 def _scopes(claims: Mapping[str, Any]) -> frozenset[str]:
-    scopes = claims.get("scope")
-    if scopes is None:
-        return frozenset()
-    if not isinstance(scopes, str):
-        raise ValueError("the claim scope is not a string of scopes with spaces between them")
-    return frozenset(scopes.split())
+    """Returns the scopes of all claims in which providers put them."""
+    scopes: set[str] = set()
+    for name in ("scope", "scp", "roles"):
+        match claims.get(name):
+            case None:
+                pass
+            case str(text):
+                scopes.update(text.split())
+            case [*texts] if all(isinstance(each, str) for each in texts) and name != "scope":
+                scopes.update(texts)
+            case _:
+                raise ValueError(f"the claim {name} is not a string of scopes with spaces between")
+    return frozenset(scopes)

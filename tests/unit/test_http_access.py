@@ -278,6 +278,60 @@ def test_a_public_key_checks_what_its_private_key_signed(
         assert refused(tokens, signed_with(raw)), "it is no secret"
 
 
+def set_of(path: Path, *keys: dict[str, Any]) -> TokenAccess:
+    path.write_text(json.dumps({"keys": keys}))
+    return TokenAccess(load_key(str(path)))
+
+
+UNUSABLE = [
+    {"kty": "EC", "crv": "BP-256", "x": "AA", "y": "AA", "kid": "unknown curve"},
+    {"kty": "Lattice", "kid": "unknown type"},
+    {"kty": "RSA", "kid": "incomplete"},
+]
+
+
+def test_of_a_set_the_keys_that_can_be_used_are_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = ECKey.generate_key("P-256", {"kid": "a"})
+    encrypting = ECKey.generate_key("P-256", {"kid": "e"})
+    public, for_others = key.as_dict(private=False), encrypting.as_dict(private=False)
+    tokens = set_of(tmp_path / "key", *UNUSABLE, public, for_others | {"use": "enc"})
+    assert tokens.grant(request(token(key, "ES256")))
+    assert refused(tokens, token(encrypting, "ES256"))
+    for name in ("unknown curve", "unknown type", "incomplete", "e"):
+        assert f"the key {name!r} can't be used and is ignored" in caplog.text
+    with pytest.raises(InvalidKeyFile, match="no key of the set can be used"):
+        set_of(tmp_path / "key", *UNUSABLE)
+
+
+def test_keys_and_tokens_without_a_name_meet_by_the_signature(tmp_path: Path) -> None:
+    first, second = (ECKey.generate_key("P-256", auto_kid=False) for _ in range(2))
+    foreign = ECKey.generate_key("P-256", auto_kid=False)
+    unnamed = [
+        {k: v for k, v in key.as_dict(private=False).items() if k != "kid"}
+        for key in (first, second)
+    ]
+    tokens = set_of(tmp_path / "key", *unnamed)
+    for key in (first, second):
+        assert tokens.grant(request(token(key, "ES256")))
+    assert refused(tokens, token(foreign, "ES256"))
+    named = set_of(tmp_path / "key", unnamed[0] | {"kid": "a"}, unnamed[1] | {"kid": "b"})
+    assert named.grant(request(token(second, "ES256"))), "the token has no kid"
+
+
+@pytest.mark.parametrize(
+    ("claims", "told"),
+    [
+        ({"scp": "orders:read a:write"}, {"orders:read", "a:write"}),
+        ({"scp": ["orders:read"], "roles": ["a:write"]}, {"orders:read", "a:write"}),
+        ({"scope": "orders:read", "roles": ["a:write"]}, {"orders:read", "a:write"}),
+    ],
+)
+def test_scopes_are_where_providers_put_them(claims: dict[str, Any], told: set[str]) -> None:
+    assert TokenAccess(SECRET).grant(request(token(**claims))).scopes == told
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"short", b"{", b"[]", b'{"kty": "RSA"}', b"-----BEGIN PUBLIC KEY-----\nx"]
 )

@@ -42,7 +42,7 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
         GOOD | {"case:concept:name": ["c"]},
         GOOD | {"time:timestamp": 1318333540},
         GOOD | {"total": 2**63},
-        GOOD | {"deep": {"inner": [0, 10**30]}},
+        GOOD | {"deep": {"inner": [0, 10**20]}},
         json.dumps(GOOD | {"x": 1}).replace('"x"', '"a\\u0000b"'),
         json.dumps(GOOD | {"x": 1}).replace('"x": 1', '"x": 1, "x": 1000'),
         GOOD,
@@ -56,7 +56,7 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
         "a.jsonl, line 5: case:concept:name: ['c'] is not a text",
         "a.jsonl, line 6: time:timestamp: 1318333540 is not a time written as text",
         "a.jsonl, line 7: total: 9223372036854775808 is beyond a 64-bit integer",
-        "a.jsonl, line 8: deep.inner[1]: 1000000000000000000000000000000 is beyond a 64-bit integer",
+        "a.jsonl, line 8: deep.inner[1]: 100000000000000000000 is beyond a 64-bit integer",
         "a.jsonl, line 9: has a NUL in the key 'a\\x00b'",
         "a.jsonl, line 10: x: is given more than once",
     ]
