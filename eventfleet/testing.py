@@ -357,7 +357,7 @@ def _stored(domain: Domain[Any], event: GivenEvent, version: int) -> EventRecord
 def _named(payload: Event | Command | SchemalessPayload) -> tuple[str, Data]:
     if isinstance(payload, SchemalessPayload):
         return payload.type, payload.data
-    return wire_name(type(payload)), msgspec.to_builtins(payload)
+    return wire_name(type(payload)), msgspec.to_builtins(payload, str_keys=True)
 
 
 def _record(

@@ -97,7 +97,7 @@ class Aggregate(Generic[S]):
             domain=self.domain.name,
             aggregate_id=self.id,
             time=_clock.now(),
-            data=msgspec.to_builtins(event),
+            data=msgspec.to_builtins(event, str_keys=True),
             schema_version=self.domain.latest_schema_version(kind),
             version=self.version + 1,
         )

@@ -97,7 +97,7 @@ class CommandEnvelope(msgspec.Struct, Generic[P], frozen=True, kw_only=True):
 
         InvalidRecord names the field, under `data`, that is missing, unknown or of another type.
         """
-        plain = msgspec.to_builtins(self.payload)
+        plain = msgspec.to_builtins(self.payload, str_keys=True)
         if isinstance(plain, dict):
             _refuse_unknown(plain, kind)
         return replace(self, payload=convert(plain, kind, "data"))

@@ -140,7 +140,7 @@ def is_same_command(event: EventRecord, known: EventRecord) -> bool:
         return False
     if event.schema_version != known.schema_version:
         return True
-    return bool(msgspec.to_builtins(event.data) == known.data)
+    return bool(msgspec.to_builtins(event.data, str_keys=True) == known.data)
 
 
 def rejection(event_type: str, allowed: frozenset[str] | None, marked: str) -> Rejected:

@@ -78,7 +78,11 @@ def fingerprint(command: str, payload: Command | Data, *actor: str | None) -> st
     An expected version is no part of it: it says when a command applies, not what it is. So who
     sends a command again, on a version read since, learns that it was accepted the first time.
     """
-    content = msgspec.json.encode([command, payload, *actor], order="sorted")
+    parts = [command, payload, *actor]
+    try:
+        content = msgspec.json.encode(parts, order="sorted")
+    except TypeError:  # it sorts texts only, and some dict's keys are none
+        content = msgspec.json.encode(msgspec.to_builtins(parts, str_keys=True), order="sorted")
     return sha256(content).hexdigest()[:FINGERPRINT_DIGITS]
 
 
@@ -130,7 +134,7 @@ def make_events(
             first,
             id=own_id,
             type=kind,
-            data=msgspec.to_builtins(payload),
+            data=msgspec.to_builtins(payload, str_keys=True),
             schema_version=schema_version,
             version=version + 1 + index,
             reply_to=first.reply_to if index == last else None,

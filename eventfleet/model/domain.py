@@ -133,7 +133,7 @@ class Domain(Declaration[S]):
         declared = self._event_types.get(event.type)
         if type(given) is dict and declared and declared[1] == event.schema_version:
             try:
-                return msgspec.convert(given, declared[0])
+                return msgspec.convert(given, declared[0], str_keys=True)
             except msgspec.ValidationError as error:
                 raise to_invalid_record(error, "data") from None
         if isinstance(given, Event):
@@ -247,7 +247,7 @@ class Domain(Declaration[S]):
         if isinstance(rule.command, str):
             return data
         command = convert(data, rule.command, at="data")
-        plain: Data = msgspec.to_builtins(command)
+        plain: Data = msgspec.to_builtins(command, str_keys=True)
         return plain
 
     def decide_events(

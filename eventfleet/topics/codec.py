@@ -168,7 +168,7 @@ def parse(value: bytes) -> Any:
 def convert(value: Any, kind: type[T], at: str = "") -> T:
     """Validate `value` as `kind`; in an error, `at` stands before the field's name."""
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, str_keys=True)
     except msgspec.ValidationError as error:
         raise to_invalid_record(error, at) from None
 

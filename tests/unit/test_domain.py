@@ -1,6 +1,7 @@
 """Declaring a domain: what is refused, and what the fleet does with what is declared."""
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import FrozenInstanceError
 from datetime import UTC, date, datetime
@@ -30,7 +31,9 @@ from eventfleet import (
     every,
     on,
 )
-from eventfleet.topics.codec import decode, encode
+from eventfleet.deciders.state_command import NewEvents, decide_events, parse_state_command
+from eventfleet.states.live_state import LiveState
+from eventfleet.topics.codec import decode, decode_command, encode
 
 
 class Opened(Event):
@@ -383,6 +386,43 @@ def test_what_decide_must_not_return_is_told_with_what_it_may(returned: object, 
     with pytest.raises(TypeError) as caught:
         domain.decide_events(Account(), Reserve())
     assert str(caught.value) == f"decide returned {told}"
+
+
+class Seat(Command):
+    guests: dict[int, str]
+    days: dict[date, int] = {}  # noqa: RUF012 (msgspec copies it)
+
+
+class Seated(Event):
+    guests: dict[int, str]
+    days: dict[date, int] = {}  # noqa: RUF012 (msgspec copies it)
+
+
+SEATING = {"guests": {"7": "ann"}, "days": {"2024-05-06": 1}}
+
+
+def test_keys_that_are_no_texts_are_texts_on_the_wire() -> None:
+    def decide(state: Account, command: Command) -> Event:
+        assert isinstance(command, Seat)
+        return Seated(guests=command.guests, days=command.days)
+
+    domain = declare(events=[Seated], commands=[Seat], upcasters={}, decide=decide)
+    data = json.dumps(SEATING)
+    envelope = on_wire(type="Seat", source="bank").replace(b'"DATA"', data.encode())
+    for spelt in (envelope, b" " + envelope):
+        command = parse_state_command(domain, decode_command(spelt))
+        made = decide_events(domain, command, LiveState("a", Account()), 1, {})
+        assert isinstance(made, NewEvents)
+        (event,) = made.events
+        assert event.data == SEATING
+        assert domain.payload(decode(encode(event))) == Seated(
+            guests={7: "ann"}, days={date(2024, 5, 6): 1}
+        )
+
+
+def on_wire(**attributes: str) -> bytes:
+    wire = {"specversion": "1.0", "id": "c", "subject": "a", "time": "2024-01-01T00:00:00Z"}
+    return json.dumps(wire | attributes | {"data": "DATA"}, separators=(",", ":")).encode()
 
 
 # Schema-free domains
