@@ -13,6 +13,7 @@ from joserfc.jwk import OctKey
 
 KEY_BYTES = 32
 DAY_SECONDS = 86_400
+SCOPE = "*:read *:write *:operate"
 
 
 def load_key(path: Path) -> str:
@@ -24,8 +25,8 @@ def load_key(path: Path) -> str:
 
 
 def new_token(key: str) -> str:
-    """A token that may read and write in all domains, for a day."""
-    claims = {"sub": "trial", "scope": "*:read *:write", "exp": int(time.time()) + DAY_SECONDS}
+    """A token that may do everything in all domains, for a day."""
+    claims = {"sub": "trial", "scope": SCOPE, "exp": int(time.time()) + DAY_SECONDS}
     return jwt.encode({"alg": "HS256"}, claims, OctKey.import_key(key))
 
 

@@ -1,5 +1,6 @@
 """The Helm chart's forms: valid, bound to the code's own names, and strict about values."""
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -198,11 +199,20 @@ def test_views_are_kept_by_a_value() -> None:
     assert {*ROLES} == {container(each)["args"][1] for each in workers((*SMALL, *options))}
 
 
-def test_a_role_to_come_is_a_value() -> None:
-    options = ("--set", "roles.count.source=stored,roles.count.lagThreshold=100")
-    sized = ("--set", "roles.count.resources.limits.memory=256Mi")
-    found = [container(each)["args"][1] for each in workers((*SMALL, *options, *sized))]
-    assert "count" in found
+def test_the_values_schema_knows_the_roles_and_the_settings() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())["definitions"]
+    assert schema["roles"]["propertyNames"]["enum"] == [*ROLES]
+    assert schema["settings"]["propertyNames"]["enum"] == sorted(Settings.model_fields)
+
+
+def test_a_partition_that_stands_still_is_not_scaled_for() -> None:
+    triggers = [each["spec"]["triggers"][0] for each in of_kind("ScaledObject", *SMALL)]
+    excluded = [
+        trigger["metadata"]["excludePersistentLag"]
+        for trigger in triggers
+        if trigger["type"] == "kafka"
+    ]
+    assert {*excluded} == {"true"}
 
 
 def test_a_large_number_is_written_in_digits() -> None:
@@ -261,6 +271,10 @@ def test_links_to_runbooks_begin_where_the_value_says() -> None:
         ("image.digest=sha256:12", "at '/image/digest'"),
         ("workers.terminationGracePeriodSeconds=5", "terminationGracePeriodSeconds': minimum"),
         ("autoscaling.scaleDown.stabilizationSeconds=7200", "maximum"),
+        ("roles.count.source=stored", "invalid propertyName 'count'"),
+        ("settings.chunk_record=5", "invalid propertyName 'chunk_record'"),
+        ("serve.settings.chunk_record=5", "invalid propertyName 'chunk_record'"),
+        ("podDisruptionBudget.maxUnavailable=0%", "at '/podDisruptionBudget/maxUnavailable'"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values: str, reason: str) -> None:
@@ -270,7 +284,7 @@ def test_a_wrong_value_is_refused_by_name(values: str, reason: str) -> None:
 
 def test_values_of_an_unknown_role_are_refused() -> None:
     values = ("--set", "domains[0].roles.apend.replicas=2")
-    with pytest.raises(NotRendered, match="orders has values for the role apend"):
+    with pytest.raises(NotRendered, match="invalid propertyName 'apend'"):
         render(*SMALL, "--set", "domains[0].name=orders,domains[0].module=shop", *values)
 
 
