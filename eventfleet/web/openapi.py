@@ -133,7 +133,10 @@ class _Operations:
             needed = kind is None or any(each.required for each in fields(kind))
             schema = self._refs[kind] if kind else {"type": "object"}
             body = _request_body(schema, required=needed)
-            yield command_path, self._describe_at(command_path, operation, name) | body
+            described = self._describe_at(command_path, operation, name)
+            if told := kind and kind.__dict__.get("__doc__"):
+                described["summary"] = " ".join(cleandoc(told).partition("\n\n")[0].split())
+            yield command_path, described | body
         if domain.schema_free and not domain.uses_marker:
             yield path, self._describe_at(path, operation) | _request_body({"type": "object"})
 

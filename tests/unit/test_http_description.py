@@ -13,12 +13,12 @@ from msgspec import defstruct
 from eventfleet.domains.bank import bank
 from eventfleet.domains.cart import cart
 from eventfleet.domains.game import game
-from eventfleet.domains.orders import Order, Pay, Place, Placed, orders
+from eventfleet.domains.orders import Cancelled, Order, Pay, Place, Placed, orders
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.domains.trading import trading
-from eventfleet.model.command_rules import Rejection
+from eventfleet.model.command_rules import Emits, Rejection
 from eventfleet.model.domain import Domain
-from eventfleet.model.payloads import Event, State
+from eventfleet.model.payloads import Command, Event, State
 from eventfleet.web import DomainServices, TokenAccess
 from eventfleet.web.application import OPERATIONS
 from eventfleet.web.openapi import describe
@@ -70,6 +70,23 @@ async def test_a_commands_body_has_the_type_of_its_declaration() -> None:
     assert body.is_valid(PLACE)
     for wrong in ({"total": 0}, {"currency": "euro"}, {"tip": 1}, {"total": 2**70}):
         assert not body.is_valid(PLACE | wrong)
+
+
+class Refund(Command):
+    """Give the money
+    back.
+
+    More of it.
+    """
+
+
+async def test_a_command_is_summed_up_by_its_docstring() -> None:
+    told = await document(replace(orders, commands=[*orders.commands, Emits(Refund, Cancelled)]))
+    paths = "/domains/orders/{id}/commands/Refund", "/domains/orders/{id}/commands/Pay"
+    refund, pay = (told["paths"][path]["post"] for path in paths)
+    assert refund["summary"] == "Give the money back."
+    assert pay["summary"] == "Sends one command to an aggregate."
+    assert (refund["requestBody"]["required"], pay["requestBody"]["required"]) == (False, True)
 
 
 @pytest.mark.parametrize(
