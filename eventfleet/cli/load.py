@@ -119,7 +119,10 @@ async def _load(
         registry = stores[domain.name].events.registry
         await require_domain_topics(settings, domain, reader, registry)
         reply_starts = await replies.end_offsets(reader, domain.name)
-        report = await load(rows, domain, writer, progress, commands=commands)
+        partitions = settings.partitions
+        report = await load(
+            rows, domain, writer, progress, partitions=partitions, commands=commands
+        )
         role = "command" if commands else "append"
         name = consumer_group(settings.group_prefix, domain.name, role)
         group_progress = GroupProgress(reader, name, SystemClock())

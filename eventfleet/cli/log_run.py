@@ -178,7 +178,10 @@ async def run_log(
         def show_report(report: LoadReport) -> None:
             show(report, watch.roles)
 
-        report = await load(rows, domain, writer, show_report, commands=commands)
+        partitions = settings.partitions
+        report = await load(
+            rows, domain, writer, show_report, partitions=partitions, commands=commands
+        )
         refused_rows, read_seconds = report.refused, report.seconds
         while not await watch.poll():
             show_report(report)

@@ -17,6 +17,7 @@ from eventfleet.topics.codec import EVENT_HEADERS
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventKey, Position
 from eventfleet.topics.names import Topics
+from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import ProducerRecord
 
 BATCH_RECORDS = 500
@@ -142,12 +143,14 @@ async def load(
     writer: LogWriter,
     progress: ProgressCallback = ignore_progress,
     *,
+    partitions: int,
     commands: bool = False,
 ) -> LoadReport:
     """Produce every row that is an event (or command) of the domain, in order, in bounded batches.
 
-    Pending rows of the report are in the log. ServerUnavailable when the log gave no
-    acknowledgement: load again, since events that are stored are not stored twice.
+    Each goes to the partition of its aggregate among `partitions`, also where the topic has got
+    more of them meanwhile. Pending rows of the report are in the log. ServerUnavailable when the
+    log gave no acknowledgement: load again, since events that are stored are not stored twice.
     TakesCommandsOnly when events are loaded into a domain with command rules.
     """
     if not commands:
@@ -157,7 +160,7 @@ async def load(
     report, started = LoadReport(), time.monotonic()
     try:
         for batch in _batches(make(rows, domain), report):
-            await _produce(batch, topic, writer, report)
+            await _produce(batch, topic, partitions, writer, report)
             report.seconds = time.monotonic() - started
             progress(report)
     except BaseException:
@@ -185,10 +188,16 @@ def _batches(
 
 
 async def _produce(
-    batch: list[ReadyRecord], topic: str, writer: LogWriter, report: LoadReport
+    batch: list[ReadyRecord], topic: str, partitions: int, writer: LogWriter, report: LoadReport
 ) -> None:
     records = [
-        ProducerRecord(topic, ready.event.aggregate_id.encode(), ready.value, headers=EVENT_HEADERS)
+        ProducerRecord(
+            topic,
+            ready.event.aggregate_id.encode(),
+            ready.value,
+            partition_of(ready.event.aggregate_id, partitions),
+            EVENT_HEADERS,
+        )
         for ready in batch
     ]
     positions = await writer.produce(records) if records else []

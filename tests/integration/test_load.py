@@ -55,7 +55,7 @@ class LoadFleet:
 
     async def load(self, path: Path) -> LoadReport:
         with open_log(path) as log:
-            return await load(log, self.domain, self.writer)
+            return await load(log, self.domain, self.writer, partitions=PARTITIONS)
 
     async def settle(self, report: LoadReport, patience: float = 30.0) -> None:
         following = GroupProgress(self.reader, self.group, SystemClock(), patience)

@@ -22,6 +22,8 @@ from eventfleet.model.command_rules import START
 from eventfleet.model.domain import Domain
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.topics.codec import decode
+from eventfleet.topics.names import Topics
+from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
 
@@ -65,7 +67,7 @@ class ReplyFleet:
         ]
         starts = await replies.end_offsets(self.reader, "process_log")
         producer = MemoryProducer(self.log)
-        return await load(rows, DOMAIN, producer, commands=True), starts
+        return await load(rows, DOMAIN, producer, partitions=PARTITIONS, commands=True), starts
 
     async def commands(self) -> list[LogRecord]:
         topic = "process_log.commands"
@@ -180,7 +182,19 @@ async def test_events_are_not_loaded_into_a_domain_that_judges_commands(
 ) -> None:
     fleet = ReplyFleet()
     with pytest.raises(TakesCommandsOnly, match="--via commands"):
-        await load([], domain, MemoryProducer(fleet.log))
+        await load([], domain, MemoryProducer(fleet.log), partitions=PARTITIONS)
+
+
+async def test_a_load_keeps_to_the_fleets_partitions_though_others_are_added() -> None:
+    log = MemoryLog()
+    for spec in declare_topics("process_log", PARTITIONS + 3, 1, -1):
+        log.create(spec)
+    rows = [LogRow(ORIGIN, n, f"case-{n}", "open", TIME, {}) for n in range(20)]
+    await load(rows, DOMAIN, MemoryProducer(log), partitions=PARTITIONS, commands=True)
+    for partition in range(PARTITIONS + 3):
+        entries = log.entries(Topics.of("process_log").commands, partition)
+        keys = [(each.record.key or b"").decode() for each in entries if each.record]
+        assert keys == [row.case for row in rows if partition_of(row.case, PARTITIONS) == partition]
 
 
 def test_reasons_that_are_all_different_do_not_fill_the_memory() -> None:
