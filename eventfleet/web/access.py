@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from joserfc import jws, jwt
-from joserfc.errors import BadSignatureError, InvalidKeyIdError, JoseError
+from joserfc.errors import (
+    BadSignatureError,
+    InvalidKeyCurveError,
+    InvalidKeyIdError,
+    InvalidKeyTypeError,
+    JoseError,
+    UnsupportedKeyOperationError,
+    UnsupportedKeyUseError,
+)
 from joserfc.jwk import Key
 from starlette.requests import Request
 
@@ -22,6 +30,14 @@ ALGORITHMS_BY_KEY_TYPE = {
     "EC": ["ES256", "ES384", "ES512"],
     "OKP": ["EdDSA", "Ed25519"],
 }
+OTHER_KEY_ERRORS = (
+    BadSignatureError,
+    InvalidKeyCurveError,
+    InvalidKeyTypeError,
+    UnsupportedKeyOperationError,
+    UnsupportedKeyUseError,
+)
+"""A key has not signed the token, or can't sign by its algorithm: another one may have."""
 LEEWAY_SECONDS = 30
 MAX_CACHED_TOKENS = 1_000
 ALL_DOMAINS = "*"
@@ -181,7 +197,7 @@ class TokenAccess:
         ]
         named = [key for key in suited if kid is not None and key.kid == kid]
         for key in named or [each for each in suited if kid is None or each.kid is None]:
-            with suppress(BadSignatureError):
+            with suppress(*OTHER_KEY_ERRORS):
                 return jwt.decode(token, key, algorithms=[algorithm]).claims
         raise BadSignatureError if named or kid is None else InvalidKeyIdError(f"no key {kid!r}")
 

@@ -321,6 +321,31 @@ def test_keys_and_tokens_without_a_name_meet_by_the_signature(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        ECKey.generate_key("P-384", auto_kid=False).as_dict(private=False),
+        OKPKey.generate_key("X25519", auto_kid=False).as_dict(private=False),
+        RSAKey.generate_key(2048, auto_kid=False).as_dict(private=False) | {"key_ops": ["encrypt"]},
+    ],
+    ids=["curve", "exchange", "operation"],
+)
+@pytest.mark.parametrize(
+    ("key", "algorithm"),
+    [
+        (ECKey.generate_key("P-256", auto_kid=False), "ES256"),
+        (OKPKey.generate_key("Ed25519", auto_kid=False), "Ed25519"),
+        (RSAKey.generate_key(2048, auto_kid=False), "RS256"),
+    ],
+    ids=["EC", "OKP", "RSA"],
+)
+def test_a_key_that_can_not_verify_a_token_hides_none_behind_it(
+    tmp_path: Path, other: dict[str, Any], key: Any, algorithm: str
+) -> None:
+    tokens = set_of(tmp_path / "key", other, key.as_dict(private=False))
+    assert tokens.grant(request(token(key, algorithm)))
+
+
+@pytest.mark.parametrize(
     ("claims", "told"),
     [
         ({"scp": "orders:read a:write"}, {"orders:read", "a:write"}),
