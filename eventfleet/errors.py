@@ -34,7 +34,7 @@ from eventfleet.stores.errors import (
     StoreError,
     TopicRefused,
 )
-from eventfleet.topics.errors import EventfleetError, InvalidRecord
+from eventfleet.topics.errors import EventfleetError, InvalidRecord, NewerSchema
 
 if TYPE_CHECKING:
     from eventfleet.aggregates.errors import AlreadyRegistered, NotRegistered
@@ -63,6 +63,7 @@ __all__ = [
     "InvalidKeyFile",
     "InvalidRecord",
     "Misconfigured",
+    "NewerSchema",
     "NoDomains",
     "NotFound",
     "NotParked",

@@ -91,7 +91,7 @@ class LoaderFleet:
         self.appends = [self._append(partition, marked) for partition in range(PARTITIONS)]
 
     async def load(self, rows: Any) -> LoadReport:
-        return await load_rows(rows, process_log, self.producer)
+        return await load_rows(rows, process_log, self.producer, partitions=PARTITIONS)
 
     async def settle(self, report: LoadReport, step: Step | None = None) -> LoaderClock:
         clock = LoaderClock(step or self.append)
@@ -234,7 +234,11 @@ async def test_rows_are_taken_a_bounded_batch_at_a_time() -> None:
             yield row
 
     report = await load_rows(
-        counted(), process_log, fleet.producer, lambda r: ahead.append(taken - r.pending)
+        counted(),
+        process_log,
+        fleet.producer,
+        lambda r: ahead.append(taken - r.pending),
+        partitions=PARTITIONS,
     )
     assert report.pending == sum(fleet.producer.batches) == 1700
     assert max(fleet.producer.batches) <= 500
@@ -268,7 +272,7 @@ async def test_a_log_that_does_not_answer_ends_the_load() -> None:
             raise ServerUnavailable("away")
 
     with pytest.raises(ServerUnavailable):
-        await load_rows(rows(1), process_log, Away(MemoryLog()))
+        await load_rows(rows(1), process_log, Away(MemoryLog()), partitions=PARTITIONS)
 
 
 def test_placements_hold_ids_of_any_length() -> None:
