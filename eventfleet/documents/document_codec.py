@@ -17,7 +17,7 @@ from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.exact_types import is_exact
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.value_copy import has_shared_defaults
-from eventfleet.topics.codec import parse, to_invalid_record
+from eventfleet.topics.codec import parse_encoded, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_ID_CHARS, truncate_to_milliseconds
 
@@ -197,7 +197,7 @@ def check_json(value: Fields) -> int:
     """
     try:
         encoded = msgspec.json.encode(value)
-        kept = parse(encoded)
+        kept = parse_encoded(encoded)
     except InvalidRecord as error:
         raise InvalidDocument(error.field, error.reason) from None
     except ValueError as error:

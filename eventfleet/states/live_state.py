@@ -13,7 +13,7 @@ from eventfleet.model.value_copy import copy_value
 from eventfleet.snapshot_rules import SinceSnapshot
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.codec import parse
+from eventfleet.topics.codec import parse_encoded
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
 from eventfleet.topics.event import FoldableEvent
 
@@ -131,7 +131,7 @@ def take_snapshot(
     try:
         state = domain.dump_state(live.state)
         encoded = orjson.dumps(state)
-        parse(encoded)
+        parse_encoded(encoded)
     except (TypeError, InvalidRecord):
         return None
     if len(encoded) > limit:

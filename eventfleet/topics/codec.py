@@ -153,6 +153,13 @@ def parse(value: bytes) -> Any:
 
     InvalidRecord names the field and the reason.
     """
+    parsed = parse_encoded(value)
+    require_unique_keys(value, parsed)
+    return parsed
+
+
+def parse_encoded(value: bytes) -> Any:
+    """Parse JSON as `parse` does, of a text that was encoded here: no key is twice in an object."""
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
@@ -161,7 +168,6 @@ def parse(value: bytes) -> Any:
         _check_storable(parsed, "", 0)
         # Here an integer that is too long for a 64-bit one is not a float.
         _check_storable(json.loads(value), "", 0)
-    require_unique_keys(value, parsed)
     return parsed
 
 
