@@ -1,4 +1,4 @@
-"""What runs beside a block, and parts that run side by side."""
+"""Runs parts side by side, and beside a block."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence

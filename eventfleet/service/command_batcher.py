@@ -188,5 +188,5 @@ class CommandBatcher:
             spacing = (loop.time() - began) / 2
             self._spacing = min(max(spacing, MIN_SPACING_SECONDS), MAX_SPACING_SECONDS)
             del self._batches[batch]
-            calls.clear()  # for the same reason
+            calls.clear()  # an error's traceback holds them, and they hold the error
             self._wake.set()

@@ -32,15 +32,14 @@ async def json_object(
     """
     request = context.request
     media_type = (raw_header(request, "content-type") or "").partition(";")[0].strip().lower()
-    no_json = RequestRefused(NOT_JSON, f"the Content-Type is {media_type or 'absent'}, not {JSON}")
     may_lack_type = or_empty and not media_type and raw_header(request, "origin") is None
     if media_type != JSON and not may_lack_type:
-        raise no_json
+        raise _no_json(media_type)
     body = await _receive_in_time(context, share)
     if or_empty and not body:
         return {}
     if media_type != JSON:
-        raise no_json
+        raise _no_json(media_type)
     _check_values(count_values(body), context.limits.body_values, share)
     try:
         data = parse(body)
@@ -50,6 +49,10 @@ async def json_object(
     if not isinstance(data, dict):
         raise invalid("body", "is not a JSON object")
     return data
+
+
+def _no_json(media_type: str) -> RequestRefused:
+    return RequestRefused(NOT_JSON, f"the Content-Type is {media_type or 'absent'}, not {JSON}")
 
 
 def floats_to_integers(value: Any) -> Any:
