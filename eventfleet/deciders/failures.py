@@ -1,6 +1,6 @@
 """Failures: the outcomes of commands on which the domain's own code raised."""
 
-from eventfleet.deciders.outcomes import Failed, Unavailable
+from eventfleet.deciders.outcomes import Failed
 from eventfleet.model.team_traceback import team_traceback
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.topics.errors import NewerSchema
@@ -18,11 +18,10 @@ def decide_failed(command: str, domain: str, aggregate_id: str, error: Exception
     return Failed("decide-failed", f"{reason} {type(error).__name__}", _details(error))
 
 
-def replay_failed(domain: str, error: ReplayFailed) -> Failed | Unavailable:
-    """The outcome of a command whose aggregate can't be folded: Unavailable where a newer
-    deployment can."""
+def replay_failed(domain: str, error: ReplayFailed) -> Failed:
+    """The outcome of a command whose aggregate can't be folded, or by a newer deployment only."""
     if isinstance(error.cause, NewerSchema):
-        return Unavailable(f"{_event(domain, error.event)}: {error.cause.reason}")
+        return Failed("newer-schema", f"{_event(domain, error.event)}: {error.cause.reason}")
     reason = f"{_event(domain, error.event)} can't be replayed: the domain's code raised"
     return Failed("replay-failed", f"{reason} {type(error.cause).__name__}", _details(error.cause))
 

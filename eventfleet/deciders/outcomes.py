@@ -63,13 +63,13 @@ class Failed(msgspec.Struct, frozen=True):
     """The domain's own code raised: nothing is done, and the same command fails until the code or
     the aggregate's events are mended.
 
-    `problem`: deciding the command failed, or replaying the aggregate's events, or append parks an
-    event of the aggregate. `reason` names the
-    command or the event. `details` is the traceback, for logs only: it quotes the exception, which
+    `problem`: deciding the command failed, or replaying the aggregate's events, or one of them has
+    a schema version that a newer deployment knows, or append parks one. `reason` names the command
+    or the event. `details` is the traceback, for logs only: it quotes the exception, which
     may quote anything.
     """
 
-    problem: Literal["decide-failed", "replay-failed", "aggregate-parked"]
+    problem: Literal["decide-failed", "replay-failed", "newer-schema", "aggregate-parked"]
     reason: str
     details: str = ""
 

@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from eventfleet.deciders.failures import replay_failed
-from eventfleet.deciders.outcomes import Unavailable
 from eventfleet.service.parked_aggregates import NotParked
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.view_reader import UnknownView
@@ -67,9 +66,10 @@ BROKEN = ProblemType("broken", 500, "Internal error")
 REPLAY_FAILED = ProblemType("replay-failed", 500, "An event cannot be replayed")
 DECIDE_FAILED = ProblemType("decide-failed", 500, "The domain failed to decide the command")
 AGGREGATE_PARKED = ProblemType("aggregate-parked", 500, "Append parks an event of the aggregate")
-FAILURES = {kind.name: kind for kind in (REPLAY_FAILED, DECIDE_FAILED, AGGREGATE_PARKED)}
-"""By the `problem` of a Failed outcome."""
 UNAVAILABLE = ProblemType("unavailable", 503, "The service cannot answer for now", RETRY_AFTER)
+FAILURES = {kind.name: kind for kind in (REPLAY_FAILED, DECIDE_FAILED, AGGREGATE_PARKED)}
+FAILURES["newer-schema"] = UNAVAILABLE
+"""By the `problem` of a Failed outcome."""
 
 
 class RequestRefused(EventfleetError):
@@ -117,9 +117,8 @@ def _from_http(error: HTTPException) -> RequestRefused:
 
 
 def _replay_failed(error: ReplayFailed) -> RequestRefused:
-    outcome = replay_failed(error.domain, error)
-    kind = UNAVAILABLE if isinstance(outcome, Unavailable) else REPLAY_FAILED
-    return RequestRefused(kind, outcome.reason)
+    failed = replay_failed(error.domain, error)
+    return RequestRefused(FAILURES[failed.problem], failed.reason)
 
 
 CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {

@@ -106,6 +106,13 @@ async def test_a_command_that_is_not_done_says_why(
     assert found.json()["reason"] == "too late"
 
 
+async def test_a_command_behind_a_newer_schema_waits_for_a_deployment(shop: Web) -> None:
+    shop.storing.outcome = Failed("newer-schema", "the event has 2: deploy")
+    found = await shop.send(Idempotency_Key="c")
+    assert problem(found) == (503, "unavailable")
+    assert "retry-after" in found.headers
+
+
 @pytest.mark.parametrize("kind", ["decide-failed", "replay-failed"])
 async def test_a_command_on_which_the_domains_code_raises_is_500_and_not_to_be_repeated(
     shop: Web, kind: Any

@@ -383,14 +383,15 @@ async def test_without_a_validator_a_state_that_cant_be_folded_is_no_hindrance(
     assert outcome.details.endswith("ValueError: no fold")
 
 
-async def test_a_process_that_lacks_a_newer_schema_is_unavailable(desk: SyncFixture) -> None:
+async def test_a_newer_schema_fails_the_commands_of_its_aggregate_alone(desk: SyncFixture) -> None:
     await desk.send("PutIn", cents=1)
     (stored,) = await desk.stored()
     newer = replace(stored, id="newer", version=2, schema_version=2, position=None)
     await desk.events.put([newer], 0)
     reason = "this process knows version 1 of Put, the event has 2: deploy"
-    expected = Unavailable(f"till 'a' version 2, Put: {reason}")
-    assert await desk.send("PutIn", cents=1) == expected
+    failed, beside = await desk.decide(ask("PutIn", cents=1), ask("PutIn", "b1", "b", cents=1))
+    assert failed == Failed("newer-schema", f"till 'a' version 2, Put: {reason}")
+    assert isinstance(beside, Accepted)
 
 
 async def test_a_repeat_is_known_though_the_state_cant_be_folded(desk: SyncFixture) -> None:
