@@ -48,9 +48,7 @@ async def set_up_role(
     await data.create_topics(settings, name)
     await data.create_collections(settings, name)
     task = ContenderTask(
-        kafka=servers.kafka,
-        mongo_url=servers.mongo_url,
-        redis_url=servers.redis_url,
+        *servers,
         domain=name,
         topic=agent_class(role).source_of(data.declare_ledger(name)),
         group=consumer_group(settings.group_prefix, name, role),

@@ -33,12 +33,12 @@ class ContenderTask(msgspec.Struct, frozen=True):
     mongo_url: str
     redis_url: str
     domain: str
-    topic: str
-    group: str
     partitions: int
     records: int
     chunk: int
     database: str
+    topic: str = ""
+    group: str = ""
     extra: dict[str, Any] = {}
 
 

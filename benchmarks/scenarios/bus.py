@@ -31,12 +31,9 @@ async def prepare(bus: str, servers: ServerAddresses, contender: str, repeat: in
     if bus == "nats":
         extra["nats_url"] = _nats_url()
     return ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain="",
         topic=channel,
-        group="",
         partitions=4,
         records=SHORT_EVENTS if is_short() else EVENTS,
         chunk=1,

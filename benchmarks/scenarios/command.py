@@ -32,9 +32,7 @@ async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> Cont
     name = f"shop{uuid.uuid4().hex[:8]}-{next(_run_numbers):03}"
     dataset = make_dataset(name, ORDERS)
     task = ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain=name,
         topic=Topics.of(name).commands,
         group=consumer_group("eventfleet", name, "command"),

@@ -23,12 +23,8 @@ async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> Cont
         for number in range(DOCUMENTS):
             await users.find_one_and_upsert(User(f"u{number}"), "bench")
     return ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain=name,
-        topic="",
-        group="",
         partitions=1,
         records=SHORT_EDITS if is_short() else EDITS,
         chunk=1,

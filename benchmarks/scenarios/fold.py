@@ -12,9 +12,7 @@ BARE = "bare decode and fold"
 async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     """Return the task alone: the contenders make the same records themselves."""
     return ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain="ledger",
         topic="ledger.stored",
         group="fold",

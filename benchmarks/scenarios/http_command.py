@@ -17,12 +17,8 @@ def _make_prepare(synchronous: bool, lone: bool) -> Prepare:
     async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
         name = f"web-{uuid4().hex[:8]}"
         task = ContenderTask(
-            servers.kafka,
-            servers.mongo_url,
-            servers.redis_url,
+            *servers,
             domain=name,
-            topic="",
-            group="",
             partitions=1,
             records=LONE_REQUESTS if lone else REQUESTS,
             chunk=2_000,

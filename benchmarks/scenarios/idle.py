@@ -24,11 +24,8 @@ async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> Cont
     """Create the topics of domains of this run's own."""
     suffix = uuid4().hex[:8]
     task = ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain=suffix,
-        topic="",
         group=f"idle-{suffix}",
         partitions=PARTITIONS,
         records=SECONDS,

@@ -43,12 +43,8 @@ async def _find_half_peak_rate(servers: ServerAddresses) -> float:
 async def _make_task(servers: ServerAddresses, rate: float, records: int) -> ContenderTask:
     name = f"bank-{uuid4().hex[:8]}"
     task = ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain=name,
-        topic="",
-        group="",
         partitions=PARTITIONS,
         records=records,
         chunk=2_000,

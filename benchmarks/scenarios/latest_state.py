@@ -23,12 +23,8 @@ async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> Cont
     key = servers.mongo_url, repeat
     name = _domain_names[key] = _domain_names.get(key) or await _fill_store(servers)
     return ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain=name,
-        topic="",
-        group="",
         partitions=len(ACCOUNT_SIZES_EVENTS),
         records=QUERIES,
         chunk=APPENDED_EVENTS,

@@ -23,12 +23,8 @@ HAND_WRITTEN = "hand-written loop"
 async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> ContenderTask:
     name = f"lone-{uuid4().hex[:8]}"
     task = ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain=name,
-        topic="",
-        group="",
         partitions=1,
         records=COMMANDS,
         chunk=2_000,

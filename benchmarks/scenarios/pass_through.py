@@ -28,9 +28,7 @@ async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> Cont
     _topics[servers.kafka, records] = topic
     name = f"pass{uuid.uuid4().hex[:12]}"
     return ContenderTask(
-        servers.kafka,
-        servers.mongo_url,
-        servers.redis_url,
+        *servers,
         domain=name,
         topic=topic,
         group=name,

@@ -216,7 +216,9 @@ def test_a_role_run_without_records_has_no_figures() -> None:
 
 # Contenders as processes
 
-TASK = ContenderTask("k:1", "m", "r", "d", "t", "g", partitions=1, records=3, chunk=2, database="b")
+TASK = ContenderTask(
+    "k:1", "m", "r", "d", topic="t", group="g", partitions=1, records=3, chunk=2, database="b"
+)
 
 
 async def run_code(code: str, task: ContenderTask = TASK, timeout: float = 60.0) -> Result:
