@@ -12,6 +12,7 @@ FeedPath is one more path of a followed domain's sockets: `examples/chat/rooms.p
 from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.http_server import http_application
 from eventfleet.runtime.settings import load_settings
+from eventfleet.stores.contracts.views import AggregateSelection
 from eventfleet.web import (
     UNRESTRICTED,
     Access,
@@ -39,6 +40,7 @@ __all__ = [
     "TOKEN_REFUSED",
     "UNRESTRICTED",
     "Access",
+    "AggregateSelection",
     "Application",
     "FeedPath",
     "Grant",

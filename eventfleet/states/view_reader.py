@@ -17,6 +17,7 @@ from eventfleet.model.view_rows import (
 from eventfleet.model.views import Row, Table, Totals, View, find_table
 from eventfleet.stores.contracts import ViewStore
 from eventfleet.stores.contracts.views import (
+    AggregateSelection,
     Comparison,
     RowFilter,
     RowQuery,
@@ -94,17 +95,21 @@ class ViewReader:
         order_by: str | None = None,
         limit: int = DEFAULT_PAGE_ROWS,
         cursor: str = "",
+        aggregates: AggregateSelection | None = None,
     ) -> RowPage:
         """Return the rows that pass all filters, by a field, such as `cents`, or `-cents` for the
-        highest first; page by page. InvalidRecord names a field; InvalidCursor.
+        highest first; page by page. With `aggregates`, only their rows; totals have none of one
+        aggregate. InvalidRecord names a field; InvalidCursor.
         """
         view, table = self._table(name)
         filters = read_filters(table, where or {})
         order, descending = _read_order(table, order_by)
         listing = f"{self._domain.name}.{name}.{order_by}"
         after = _read_after(table, listing, order, cursor) if cursor else None
-        query = RowQuery(filters, order, descending, after)
+        query = RowQuery(filters, order, descending, after, aggregates)
         if isinstance(table, Totals):
+            if aggregates is not None:
+                raise InvalidRecord("view", f"{name} has totals of many aggregates")
             found = await self._read(view, table, lambda rows: _merged(table, rows, query))
         else:
             found = await self._read(view, table, lambda rows: rows.find(query, limit + 1))

@@ -20,8 +20,16 @@ from joserfc.errors import (
 from joserfc.jwk import Key
 from starlette.requests import Request
 
+from eventfleet.stores.contracts.views import AggregateSelection
+from eventfleet.web.bound_aggregates import bound_aggregates
 from eventfleet.web.key_file import KeyFile
-from eventfleet.web.problems import HOST_REFUSED, SCOPE_MISSING, TOKEN_REFUSED, RequestRefused
+from eventfleet.web.problems import (
+    AGGREGATE_REFUSED,
+    HOST_REFUSED,
+    SCOPE_MISSING,
+    TOKEN_REFUSED,
+    RequestRefused,
+)
 from eventfleet.web.requests import raw_header
 
 ALGORITHMS_BY_KEY_TYPE = {
@@ -52,12 +60,14 @@ _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+
 class Grant:
     """The rights of a caller. `actor` goes into the events of its commands; a token's subject.
 
-    A caller that `names_actor` may name another: only where everybody may do everything.
+    A caller that `names_actor` may name another: only where everybody may do everything. One that
+    is `bound_to` aggregates, by domain or `*`, has its rights over these alone.
     """
 
     actor: str | None
     scopes: frozenset[str]
     names_actor: bool = False
+    bound_to: Mapping[str, AggregateSelection] | None = None
 
     def allows(self, domain: str, right: str) -> bool:
         """Checks for the scope of this domain, or of all."""
@@ -68,10 +78,33 @@ class Grant:
         if not self.allows(domain, right):
             raise _scope_missing(f"{domain}:{right}")
 
+    def aggregates_of(self, domain: str) -> AggregateSelection | None:
+        """Returns the aggregates of a domain that the caller is bound to; None: it is unbound."""
+        if self.bound_to is None:
+            return None
+        found = [self.bound_to[name] for name in (domain, ALL_DOMAINS) if name in self.bound_to]
+        ids = frozenset(id for each in found for id in each.ids)
+        return AggregateSelection(ids, tuple(text for each in found for text in each.prefixes))
+
+    def require_aggregate(self, domain: str, aggregate_id: str) -> None:
+        """Raises RequestRefused for an aggregate beside those that the caller is bound to."""
+        if self.bound_to is not None and not any(
+            self.bound_to[name].selects(aggregate_id)
+            for name in (domain, ALL_DOMAINS)
+            if name in self.bound_to
+        ):
+            raise aggregate_refused(f"the caller's rights do not include {aggregate_id!r}")
+
     def require_metrics(self) -> None:
         """Raises RequestRefused without the scope for metrics, or that to read all domains."""
         if METRICS not in self.scopes and not self.allows(ALL_DOMAINS, "read"):
             raise _scope_missing(METRICS)
+
+
+def aggregate_refused(detail: str) -> RequestRefused:
+    """Returns the error for a caller that is bound to other aggregates."""
+    headers = {"WWW-Authenticate": 'Bearer error="insufficient_scope"'}
+    return RequestRefused(AGGREGATE_REFUSED, detail, headers)
 
 
 def _scope_missing(scope: str) -> RequestRefused:
@@ -151,7 +184,7 @@ class TokenAccess:
 
     def _use(self, keys: Sequence[Key]) -> None:
         self._keys = keys
-        self._verified: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._verified: OrderedDict[str, tuple[dict[str, Any], Grant]] = OrderedDict()
 
     def grant(self, request: Request) -> Grant:
         """Returns the rights of the token. RequestRefused: there is none that is valid now."""
@@ -163,9 +196,9 @@ class TokenAccess:
             detail = "the header `Authorization: Bearer TOKEN` is missing"
             raise RequestRefused(TOKEN_REFUSED, detail)
         try:
-            claims = self._verify(token.strip())
+            claims, granted = self._verify(token.strip())
             self._claims.validate(claims)
-            return Grant(_subject(claims), _scopes(claims))
+            return granted
         except (JoseError, ValueError) as error:
             reason = str(error)
         except Exception as error:
@@ -174,15 +207,16 @@ class TokenAccess:
         headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
         raise RequestRefused(TOKEN_REFUSED, f"the token is invalid: {reason}", headers)
 
-    def _verify(self, token: str) -> dict[str, Any]:
-        """Returns the claims. Verified signatures are cached, since verifying one is expensive."""
-        claims = self._verified.get(token)
-        if claims is None:
+    def _verify(self, token: str) -> tuple[dict[str, Any], Grant]:
+        """Returns the claims and their rights, cached: to verify a signature is expensive."""
+        verified = self._verified.get(token)
+        if verified is None:
             claims = self._decode(token)
-            self._verified[token] = claims
+            verified = claims, _granted(claims)
+            self._verified[token] = verified
             if len(self._verified) > MAX_CACHED_TOKENS:
                 self._verified.popitem(last=False)
-        return claims
+        return verified
 
     def _decode(self, token: str) -> dict[str, Any]:
         """Returns the claims, if one of the keys has signed them: that of the token's `kid`; where
@@ -205,6 +239,10 @@ class TokenAccess:
 def _header(token: str) -> dict[str, Any]:
     """Returns what a token says of its signature; nothing of it is verified."""
     return jws.extract_compact(token.encode()).headers()
+
+
+def _granted(claims: Mapping[str, Any]) -> Grant:
+    return Grant(_subject(claims), _scopes(claims), bound_to=bound_aggregates(claims))
 
 
 def _subject(claims: Mapping[str, Any]) -> str | None:

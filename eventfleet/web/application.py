@@ -15,7 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.stores.timeout import Timeout
 from eventfleet.web import commands, dead_letters, listings, probes, queries, views
-from eventfleet.web.access import UNRESTRICTED, Access, Grant, OpenAccess
+from eventfleet.web.access import (
+    UNRESTRICTED,
+    Access,
+    Grant,
+    OpenAccess,
+    aggregate_refused,
+)
 from eventfleet.web.access_log import SUBJECT_SCOPE_KEY, log_request
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
@@ -165,7 +171,16 @@ class Endpoint:
             grant.require(path_part(request, "domain"), right)
         elif right == "metrics":
             grant.require_metrics()
+        if grant.bound_to is not None and not self.operation.keeps_bounds:
+            _require_bounds(grant, request)
         return grant
+
+
+def _require_bounds(grant: Grant, request: Request) -> None:
+    """Raises RequestRefused for a bound caller, unless the path names one of its aggregates."""
+    if not {"domain", "id"} <= request.path_params.keys():
+        raise aggregate_refused("the caller's rights are bound to aggregates; this has all of them")
+    grant.require_aggregate(path_part(request, "domain"), path_part(request, "id"))
 
 
 class ProbePages:

@@ -133,6 +133,7 @@ class FeedSockets:
     def _authorize(self, request: Request) -> Grant:
         grant = self._access.grant(request)
         grant.require(self._domain_name(request), "read")
+        grant.require_aggregate(self._domain_name(request), path_part(request, "id"))
         if not self._access.secured:
             _require_same_origin(request)
         return grant

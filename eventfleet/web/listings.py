@@ -55,6 +55,7 @@ OPERATIONS = [
         right="token",
         handler=domains,
         responses={200: DomainList},
+        keeps_bounds=True,
     ),
     Operation(
         name="aggregates",

@@ -25,6 +25,7 @@ from eventfleet.web.context import ServicesByDomain
 from eventfleet.web.operation import Operation
 from eventfleet.web.preconditions import ETAG, ETAG_PATTERN, IF_MATCH, IF_NONE_MATCH
 from eventfleet.web.problems import (
+    AGGREGATE_REFUSED,
     BUSY,
     INVALID,
     SCOPE_MISSING,
@@ -154,7 +155,11 @@ class _Operations:
     def _describe_at(self, path: str, operation: Operation, command: str = "") -> Json:
         domain = self._domain.name if self._domain else ""
         summary, _, more = cleandoc(operation.handler.__doc__ or "").partition("\n\n")
-        access = (TOKEN_REFUSED, SCOPE_MISSING) if self._secured and operation.right else ()
+        access = (
+            (TOKEN_REFUSED, SCOPE_MISSING, AGGREGATE_REFUSED)
+            if self._secured and operation.right
+            else ()
+        )
         described: Json = {
             "operationId": "-".join(filter(None, [operation.name, domain, command])),
             "summary": " ".join(summary.split()),

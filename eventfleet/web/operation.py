@@ -20,7 +20,9 @@ class Operation(NamedTuple):
     "metrics": the one for metrics; "token": any valid token; "": none. `responses` has the type of
     the body by status; `str` is plain text. `body` is the type of the request's body. The handler's
     docstring is the summary and the description. Requests to an operation that is not `limited` are
-    answered however many others are in progress.
+    answered however many others are in progress. A caller that is bound to aggregates gets an
+    answer where the path's `{id}` is one of them, and elsewhere only from a handler that
+    `keeps_bounds` by itself.
     """
 
     name: str
@@ -36,3 +38,4 @@ class Operation(NamedTuple):
     limited: bool = True
     domain: str = ""
     body: Any = None
+    keeps_bounds: bool = False

@@ -71,7 +71,9 @@ def operations(
         _plain_text("live", "", live),
         Operation("ready", "GET", "/ready", "", ready, READINESS, limited=False),
         _plain_text("metrics", "metrics", prometheus),
-        Operation("openapi", "GET", "/openapi.json", "token", openapi, {200: dict}),
+        Operation(
+            "openapi", "GET", "/openapi.json", "token", openapi, {200: dict}, keeps_bounds=True
+        ),
     ]
 
 

@@ -50,6 +50,7 @@ TOKEN_REFUSED = ProblemType(
     "token-refused", 401, "A valid bearer token is required", BEARER_CHALLENGE
 )
 SCOPE_MISSING = ProblemType("scope-missing", 403, "The token lacks the required scope")
+AGGREGATE_REFUSED = ProblemType("aggregate-refused", 403, "The token is bound to other aggregates")
 REJECTED = ProblemType("rejected", 409, "A rule of the domain rejects the command")
 NOT_PARKED = ProblemType("not-parked", 409, "The role does not park the aggregate at this version")
 CONFLICT = ProblemType("conflict", 409, "Concurrent changes won every retry")

@@ -2,7 +2,9 @@
 
 from starlette.responses import Response
 
+from eventfleet.model.views import Totals, find_table
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.web.access import aggregate_refused
 from eventfleet.web.bodies import ViewPage, to_view_page
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation
@@ -16,10 +18,15 @@ async def rows(context: RequestContext) -> Response:
     """Returns rows of a view, or totals, that pass all filters.
 
     A filter is a field, or a field and a comparison: `cents.gte=100`; `status.in=open,paid`.
-    `order` is a field, with `-` in front for the highest first.
+    `order` is a field, with `-` in front for the highest first. A token that is bound to aggregates
+    gets their rows only, and no totals.
     """
     parameters: RowsParameters = context.parameters
-    name = path_part(context.request, "view")
+    name, domain = path_part(context.request, "view"), context.services.domain
+    bounds = context.grant.aggregates_of(domain.name)
+    _, table = find_table(domain.views, name) or (None, None)
+    if bounds is not None and isinstance(table, Totals):
+        raise aggregate_refused(f"{name} has totals of many aggregates")
     try:
         page = await context.services.queries.views.find(
             name,
@@ -27,6 +34,7 @@ async def rows(context: RequestContext) -> Response:
             order_by=parameters.order or None,
             limit=parameters.limit,
             cursor=parameters.start,
+            aggregates=bounds,
         )
     except InvalidRecord as error:
         raise invalid(error.field, error.reason) from None
@@ -43,5 +51,6 @@ OPERATIONS = [
         parameters=RowsParameters,
         responses={200: ViewPage},
         problems=(UNKNOWN_DOMAIN, UNKNOWN_VIEW),
+        keeps_bounds=True,
     ),
 ]

@@ -11,6 +11,7 @@ import pytest
 
 from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts.views import (
+    AggregateSelection,
     BuildProgress,
     Comparison,
     RowFilter,
@@ -262,6 +263,37 @@ async def test_pages_lose_and_repeat_nothing(
                 last = page[-1]
                 after = (last.fields or {}).get(order_by) if order_by else None, last.id
             assert pages == expected
+
+
+LAST = chr(0x10FFFF)
+OWNERS = ["a", "ab", "abc", "b", "é", "😀", "\ud7ff", "\ud7ffx", "\ue000", LAST, LAST * 2]
+SELECTIONS = [
+    *(([], []), (["a"], []), (["é", "absent"], []), ([], ["a"]), ([], ["ab", "b"])),
+    *((["😀"], ["ab"]), ([], ["\ud7ff"]), ([], [LAST]), ([], [LAST * 2]), (["a", "ab"], ["a"])),
+]
+
+
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("order_by", [None, "n"])
+async def test_rows_of_some_aggregates_alone_are_found(
+    rows: RowStore, order_by: str | None, descending: bool
+) -> None:
+    keys = ("", "key", "ab")
+    await rows.save([row(f"{id}\0{key}", n=len(key) % 2) for id in OWNERS for key in keys])
+    await rows.save([tombstone("a\0gone")])
+    everything = await found(rows, order_by=order_by, descending=descending)
+    for ids, prefixes in SELECTIONS:
+        starts = (*(f"{id}\0" for id in ids), *prefixes)
+        own = AggregateSelection(frozenset(ids), tuple(prefixes))
+        query, pages = RowQuery((), order_by, descending, aggregates=own), list[StoredRow]()
+        while page := await rows.find(query, 4):
+            pages += page
+            value = (page[-1].fields or {}).get("n") if order_by else None
+            query = query._replace(after=(value, page[-1].id))
+        assert [each.id for each in pages] == [id for id in everything if id.startswith(starts)]
+        beyond = (None, LAST * 9 if descending else "")
+        query = query._replace(order_by=None, after=beyond)
+        assert {each.id for each in await rows.find(query, 99)} == {each.id for each in pages}
 
 
 @pytest.mark.parametrize("opening", ["mongodb"], indirect=True)

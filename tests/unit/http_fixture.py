@@ -10,6 +10,7 @@ import httpx
 from joserfc import jwt
 from joserfc.jwk import Key, OctKey
 from msgspec import to_builtins
+from starlette.types import ASGIApp
 
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted, Outcome
@@ -26,6 +27,7 @@ from eventfleet.stores.contracts import Disposition, Stage
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.channels import MemoryNotices
 from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
+from eventfleet.web.operation import Operation
 from eventfleet.web.readiness import Check
 from tests.simulation.in_memory_servers import START, InMemoryServers
 
@@ -103,6 +105,8 @@ async def web(
     limits: Limits | None = None,
     checks: Mapping[str, Check] | None = None,
     access_log: bool = False,
+    sockets: Mapping[str, ASGIApp] | None = None,
+    operations: Sequence[Operation] = (),
 ) -> AsyncIterator[Web]:
     memory = InMemoryServers(domain)
     storing = StoringDecider(memory)
@@ -122,7 +126,13 @@ async def web(
         parked = ParkedAggregates(domain.name, memory.dead_letters, memory.clock)
         served = {domain.name: DomainServices(domain, service, queries, memory.events, parked)}
         access = access or LocalAccess()
-        app = Application(served, access, limits, checks=checks, access_log=access_log)
+        app = Application(
+            *(served, access, limits),
+            checks=checks,
+            operations=operations,
+            sockets=sockets,
+            access_log=access_log,
+        )
         found = Web(memory, storing, app)
         found.saver, found.service = queries.saver, service
         async with found.client:

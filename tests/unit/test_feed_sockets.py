@@ -53,8 +53,13 @@ from tests.unit.room_events import record, sent
 KEY = OctKey.import_key("a key of the test's own, of 32 bytes")
 
 
-def token(subject: str | None = "ann", scope: str = "chat:read chat:write", lives: int = 60) -> str:
-    claims: dict[str, Any] = {"scope": scope, "exp": int(SystemClock().now().timestamp()) + lives}
+def token(
+    subject: str | None = "ann",
+    scope: str = "chat:read chat:write",
+    lives: int = 60,
+    **more: Any,
+) -> str:
+    claims = {"scope": scope, "exp": int(SystemClock().now().timestamp()) + lives, **more}
     return jwt.encode({"alg": "HS256"}, claims | ({"sub": subject} if subject else {}), KEY)
 
 
@@ -346,6 +351,18 @@ def test_who_may_not_read_gets_no_socket(secured: TestClient) -> None:
     assert refused(secured, headers=headers)[0] == 401
     headers = {"authorization": f"Bearer {token(scope='chat:write')}"}
     assert refused(secured, headers=headers) == (403, "the scope chat:read is required")
+
+
+@pytest.mark.parametrize("path", ["/rooms/{}/socket", "/domains/chat/{}/socket"])
+def test_a_token_bound_to_rooms_follows_these_only(secured: TestClient, path: str) -> None:
+    bound = token(aggregate_ids=["chat:r"], aggregate_prefixes=["chat:team-"])
+    headers = {"authorization": f"Bearer {bound}"}
+    for own in ("r", "team-1"):
+        with secured.websocket_connect(path.format(own), headers=headers) as ann:
+            assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+    for other in ("s", "r1", "team"):
+        reason = f"the caller's rights do not include {other!r}"
+        assert refused(secured, path.format(other), headers=headers) == (403, reason)
 
 
 def test_without_tokens_scripts_of_other_sites_get_no_socket(local: TestClient) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from eventfleet.states.view_reader import ViewReader
+from eventfleet.stores.contracts.views import AggregateSelection
+from eventfleet.topics.errors import InvalidRecord
 from tests.unit.view_fixture import (
     ACCOUNTS,
     TICK,
@@ -89,3 +91,20 @@ async def test_a_row_that_is_not_there_is_not_looked_for_without_end() -> None:
     views = ViewReader(servers.domain, servers.views)
     assert await the_row(views) is None
     assert await all_rows(views) == await all_totals(views) == []
+
+
+async def test_rows_of_some_aggregates_alone_are_found_and_no_totals() -> None:
+    servers = Servers(till(ACCOUNTS))
+    role = servers.role()
+    await role.open()
+    for id in ("a", "b-1", "b-2", "c"):
+        await servers.append(id, Opened(owner="ann"))
+    await servers.take(role)
+    await made_live(servers, role)
+    views = ViewReader(servers.domain, servers.views)
+    own = AggregateSelection(frozenset({"c"}), ("b-",))
+    page = await views.find("accounts", aggregates=own)
+    assert [each.aggregate_id for each in page.rows] == ["b-1", "b-2", "c"]
+    assert (await views.find("accounts", aggregates=AggregateSelection())).rows == []
+    with pytest.raises(InvalidRecord, match="totals of many aggregates"):
+        await views.find("owners", aggregates=own)

@@ -44,18 +44,30 @@ class RowFilter(NamedTuple):
     value: Any
 
 
+class AggregateSelection(NamedTuple):
+    """Aggregates of a domain, by their ids or by prefixes of them; an empty one selects none."""
+
+    ids: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+
+    def selects(self, aggregate_id: str) -> bool:
+        return aggregate_id in self.ids or aggregate_id.startswith(self.prefixes)
+
+
 class RowQuery(NamedTuple):
     """A query of rows: those that pass all filters, by a field (or by id) in one direction.
 
     Rows of the same value come in the order of their ids. `after` is the value and the id of the
     last row of the page before; without `order_by` the value is None. None, and a field that is
     missing, come before all values. The values of a field that orders rows are of one kind.
+    With `aggregates` only their rows are found.
     """
 
     filters: Sequence[RowFilter] = ()
     order_by: str | None = None
     descending: bool = False
     after: tuple[Any, str] | None = None
+    aggregates: AggregateSelection | None = None
 
 
 class RowStore(Protocol):

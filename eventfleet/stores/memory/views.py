@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from eventfleet.model.value_copy import copy_value
+from eventfleet.model.view_functions import SEPARATOR
 from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts.views import (
     BuildProgress,
@@ -41,10 +42,13 @@ class MemoryRows:
 
     async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
         await self._yield_point()
+        chosen = query.aggregates
         found = [
             row
             for row in self._rows.values()
-            if row.fields is not None and passes(row.fields, query.filters)
+            if row.fields is not None
+            and passes(row.fields, query.filters)
+            and (chosen is None or chosen.selects(row.id.rpartition(SEPARATOR)[0]))
         ]
         return [_copied(row) for row in in_order(found, query)[:limit]]
 

@@ -13,8 +13,10 @@ import msgspec
 from pymongo import ReplaceOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
+from eventfleet.model.view_functions import SEPARATOR
 from eventfleet.model.views import ViewShape
 from eventfleet.stores.contracts.views import (
+    AggregateSelection,
     BuildProgress,
     Comparison,
     RowQuery,
@@ -37,6 +39,7 @@ TOMBSTONES = Index(
     ("partition", "deleted_at"),
     {"partialFilterExpression": {"deleted_at": {"$gte": LONG_AGO}}},
 )
+LAST_CHARACTER = chr(0x10FFFF)
 DECLARED_INDEX = "rows-"
 """The beginning of the name of an index that a view declares."""
 
@@ -152,7 +155,7 @@ def _filter(query: RowQuery, behind: Condition) -> Document:
     rows that have passed the filters, so they are at least as narrow.
     """
     fields: defaultdict[str, Document] = defaultdict(dict)
-    further: list[Document] = []
+    further = [] if query.aggregates is None else [_selected(query.aggregates)]
     for field, comparison, value in query.filters:
         name, compared = f"row.{field}", f"${comparison.value}"
         if value is None and comparison is not Comparison.EQUAL:
@@ -167,6 +170,23 @@ def _filter(query: RowQuery, behind: Condition) -> Document:
         fields["row"] = {"$exists": True}  # no tombstones
     flat = {name: _plain(condition) for name, condition in fields.items()}
     return {**flat, "$and": further} if further else flat
+
+
+def _selected(aggregates: AggregateSelection) -> Document:
+    """Return a filter of the rows of these aggregates, whose ids begin with an aggregate's."""
+    beginnings = [*(f"{id}{SEPARATOR}" for id in aggregates.ids), *aggregates.prefixes]
+    ranges = [_beginning_with(text) for text in sorted(beginnings)]
+    return {"$or": [{"_id": each} for each in ranges]} if ranges else {"_id": {"$in": []}}
+
+
+def _beginning_with(text: str) -> Document:
+    """Return the range of the ids that begin with a text, in the order of their code points."""
+    shorter = text.rstrip(LAST_CHARACTER)
+    if not shorter:
+        return {"$gte": text}
+    following = ord(shorter[-1]) + 1
+    behind = chr(0xE000 if following == 0xD800 else following)  # between are no characters
+    return {"$gte": text, "$lt": shorter[:-1] + behind}
 
 
 def _excludes_missing(condition: Document) -> bool:
