@@ -29,6 +29,7 @@ from eventfleet.topics.dead_letters import KIND, PARKED, REASON, ROLE, SOURCE, S
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord, Position
 from eventfleet.topics.record import LogRecord
+from eventfleet.topics.values import DECODE_ERRORS
 
 TAKEN_OUTCOMES = ("accepted", "repeated")
 NO_FLOOR_YET = 2**63
@@ -170,7 +171,7 @@ class TopicReader:
         async for record in self._records(topic, partition):
             try:
                 reply = _decode_reply(record.value or b"")
-            except msgspec.DecodeError as error:
+            except DECODE_ERRORS as error:
                 where = f"offset {record.offset} of {topic}/{partition}"
                 self._report.add_problem("reply", _key(record), f"{where} is not a reply: {error}")
                 continue
@@ -184,7 +185,7 @@ class TopicReader:
             key = _key(record)
             try:
                 snapshot = _decode_snapshot(record.value or b"")
-            except msgspec.DecodeError as error:
+            except DECODE_ERRORS as error:
                 fault = f"offset {record.offset} of {topic} is not a snapshot: {error}"
                 self._report.violate(3, key, fault)
                 continue

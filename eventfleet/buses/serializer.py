@@ -8,6 +8,7 @@ import msgspec
 from eventfleet.buses.event import DocumentEvent
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.values import DECODE_ERRORS
 
 
 class Serializer(Protocol):
@@ -62,7 +63,7 @@ class CloudEventsSerializer:
             envelope = msgspec.json.decode(value, type=DocumentEnvelope)
         except msgspec.ValidationError as error:
             raise to_invalid_record(error) from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except DECODE_ERRORS as error:
             raise InvalidRecord("value", f"is not JSON: {error}") from None
         return DocumentEvent(
             id=envelope.id,

@@ -5,8 +5,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
-import msgspec
-
 from eventfleet.check.code_check import CodeCheck
 from eventfleet.check.report import CheckReport, Finding, Kind, ShowProgress
 from eventfleet.check.role_entries import AnyEntry, RoleEntries, decode_entry
@@ -15,6 +13,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.values import DECODE_ERRORS
 
 PROGRESS_LINES = 1000
 WRITE_FILE = "write the file by `eventfleet events DOMAIN --all --json`"
@@ -134,5 +133,5 @@ def _entry_of(line: bytes) -> AnyEntry | None:
     """Return what a line says of a role; None for another line, such as an event."""
     try:
         return decode_entry(line) if b'"entry"' in line[:20] else None
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return None

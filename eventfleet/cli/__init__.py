@@ -1,6 +1,7 @@
 """The command line `eventfleet`: one file for each group of commands."""
 
 import traceback
+from os.path import exists
 from typing import Any
 
 import click
@@ -24,7 +25,8 @@ from eventfleet.cli import (
 )
 from eventfleet.cli.logs import log_debug, log_last_error, logs_json
 from eventfleet.cli.output import Failure, is_told
-from eventfleet.topics.errors import EventfleetError
+from eventfleet.topics.errors import EventfleetError, InvalidRecord
+from eventfleet.topics.values import require_text
 
 INTERRUPTED_STATUS = 130
 
@@ -45,6 +47,15 @@ class CommandGroup(click.Group):
 
     Where the log is JSON, the error is a line of the log.
     """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments in another encoding, but for the names of files."""
+        for number, arg in enumerate(args, 1):
+            try:
+                arg.isascii() or exists(arg.removeprefix("@")) or require_text(arg)
+            except InvalidRecord as error:
+                raise click.UsageError(f"argument {number} {error.reason}") from None
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -26,6 +26,7 @@ from eventfleet.states.querier import MissingEvents, StateAt, StateDiff
 from eventfleet.stores.contracts import Disposition, Snapshot, Stage
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord, ExpectedVersion
+from eventfleet.topics.values import DECODE_ERRORS
 from eventfleet.web.bodies import (
     PROBLEM_JSON,
     AggregateState,
@@ -226,7 +227,7 @@ async def _read(request: AbstractAsyncContextManager[aiohttp.ClientResponse], ki
                 raise ServiceRefused(msgspec.json.decode(body, type=ProblemDetails))
             answer.raise_for_status()
             return msgspec.json.decode(body, type=kind)
-    except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
+    except (aiohttp.ClientError, TimeoutError, *DECODE_ERRORS) as error:
         reason = str(error) or type(error).__name__
         raise ServiceFailed(f"the service did not answer as expected: {reason}") from error
 

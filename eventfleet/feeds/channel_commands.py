@@ -35,6 +35,7 @@ from eventfleet.stores.background_task import BackgroundTask, cancel
 from eventfleet.stores.contracts import Channels, Claim, Incarnation
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.values import DECODE_ERRORS
 
 CLAIM_LATER_SECONDS = 0.05
 LEFT_SECONDS = 60.0
@@ -185,7 +186,7 @@ class ChannelCommandSender:
             self._subscribed.clear()
 
     def _receive(self, message: bytes) -> None:
-        with suppress(msgspec.DecodeError):
+        with suppress(*DECODE_ERRORS):
             told = _decode_outcome(message)
             awaited = self._awaited.get(told.number)
             if awaited and not awaited.done():
@@ -252,7 +253,7 @@ class ChannelCommandSubscriber:
                 own: list[PublishedCommand] = []
                 left: list[PublishedCommand] = []
                 for message in together:
-                    with suppress(msgspec.DecodeError):  # others may publish what is none
+                    with suppress(*DECODE_ERRORS):  # others may publish what is none
                         each = _decode_command(message)
                         is_left = each.command.aggregate_id in self.left_aggregates
                         (left if is_left else own).append(each)

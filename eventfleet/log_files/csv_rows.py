@@ -8,6 +8,8 @@ from typing import NamedTuple, NoReturn
 
 from eventfleet.log_files.byte_source import MAX_LINE_BYTES, ByteSource, Line, LongLine
 from eventfleet.log_files.rows import THE_END, Columns, LogRow, Origin, RowProblem, to_row
+from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.values import decode_text
 
 _OTHER_FORMATS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
 _QUOTE, _NUL = '"', "\0"
@@ -144,10 +146,9 @@ class _Lines:
 
     def _decode(self, line: Line) -> str:
         try:
-            return line.raw.decode()
-        except UnicodeDecodeError as error:
-            reason = f"is not UTF-8: byte {error.start + 1} is {line.raw[error.start]:#04x}"
-            self.undecodable = RowProblem(self._origin, line.number, "", reason)
+            return decode_text(line.raw)
+        except InvalidRecord as error:
+            self.undecodable = RowProblem(self._origin, line.number, "", error.reason)
             return line.raw.decode(errors="replace")
 
     def check_record(self) -> None:

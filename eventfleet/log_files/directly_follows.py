@@ -10,6 +10,7 @@ from eventfleet.log_files import LogRow, RowProblem
 from eventfleet.model.command_rules import START
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import Identifier
+from eventfleet.topics.values import DECODE_ERRORS
 
 Rules = dict[str, list[str]]
 """For each activity the activities that may come directly before it; START for none."""
@@ -60,7 +61,7 @@ def read_rules(path: str) -> Rules:
         rules = msgspec.json.decode(Path(path).read_bytes(), type=dict[Identifier, list[str]])
     except OSError as error:
         raise UnusableRules(f"{path}: can't be read: {error.strerror}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except DECODE_ERRORS as error:
         raise UnusableRules(f"{path}: {error}") from None
     if not rules:
         raise UnusableRules(f"{path}: has no activity")

@@ -8,12 +8,11 @@ from xml.parsers import expat
 
 from eventfleet.log_files.byte_source import BUFFER_BYTES, MAX_LINE_BYTES, READ_ERRORS, ByteSource
 from eventfleet.log_files.rows import THE_END, Columns, LogRow, Origin, RowProblem, to_row
-from eventfleet.topics.codec import INT64
+from eventfleet.topics.codec import INT64, MAX_DEPTH
 
 _KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
 _SCOPES = {("", "log"), ("log", "trace"), ("log", "event"), ("trace", "event")}
 _ROWS = ("trace", "event")
-MAX_NESTED_ATTRIBUTES = 50
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -206,8 +205,8 @@ class _XesParser:
     def _nest(self, attribute: _Attribute) -> None:
         holder = self._event if "event" in self._scopes else self._trace
         try:
-            if len(self._open) > MAX_NESTED_ATTRIBUTES:
-                raise ValueError(f"is nested deeper than {MAX_NESTED_ATTRIBUTES} levels")
+            if len(self._open) >= MAX_DEPTH:
+                raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
             self._open[-1].children.append((attribute.key, attribute.value()))
         except ValueError as error:
             holder.error = holder.error or (f"{holder.prefix}{attribute.key}", str(error))

@@ -11,6 +11,7 @@ from eventfleet.stores.contracts import Disposition, DispositionKind, EventStore
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord
+from eventfleet.topics.values import DECODE_ERRORS
 
 ROLE = "append"
 
@@ -62,7 +63,7 @@ class AppendNotices:
 
     def notify_unreadable(self, record: LogRecord, reason: str) -> None:
         """Notify whoever waits for the event of an unreadable record."""
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        with suppress(*DECODE_ERRORS):
             awaited = _decode(record.value or b"")
             disposition = Disposition(DispositionKind.UNREADABLE, ROLE, reason)
             self._notifier.notify(Stage.APPENDED, [awaited], disposition)

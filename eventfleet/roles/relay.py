@@ -41,6 +41,7 @@ from eventfleet.topics.event import CloudEvent, EventRecord, Instant
 from eventfleet.topics.names import wire_name
 from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.record import Headers, LogRecord, ProducerRecord
+from eventfleet.topics.values import DECODE_ERRORS
 
 ROLE = "relay"
 REDRIVE_PAGE_EVENTS = 1_000
@@ -79,7 +80,7 @@ def read_envelope(value: bytes | None) -> RelayEnvelope | None:
         return None
     try:
         return _decode(value.decode())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return None
 
 

@@ -209,7 +209,7 @@ class EventService(Generic[S]):
         """Parse a command from its bytes, so that the checks of the wire hold for its values."""
         try:
             value = encode(envelope)
-        except TypeError as error:
+        except (TypeError, UnicodeEncodeError) as error:
             raise InvalidRecord("data", f"can't be written as JSON: {error}") from None
         if read := self._decoder.read(value, new):
             return read[1]

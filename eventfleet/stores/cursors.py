@@ -58,7 +58,7 @@ def decode_cursor(listing: str, cursor: str, kind: type[T]) -> T:
         name, value = msgspec.json.decode(packed, type=tuple[str, msgspec.Raw])
         if name == listing:
             return msgspec.json.decode(value, type=kind)
-    except (ValueError, msgspec.DecodeError):
+    except (ValueError, RecursionError):
         pass
     raise InvalidCursor(f"{cursor!r} is not a cursor of {listing}")
 

@@ -11,6 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.gaps import Gap
+from eventfleet.topics.values import DECODE_ERRORS
 
 ReasonKind = Literal["stopped", "waiting", "starting", "server", "task", "parked", "held", "gap"]
 READY, NOT_READY = 200, 503
@@ -77,5 +78,5 @@ def read_reasons(body: bytes) -> list[ReadinessReason]:
     """Decode the reasons of a report; none where it is not one."""
     try:
         return msgspec.json.decode(body, type=ReadinessReport).reasons
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return []

@@ -29,6 +29,7 @@ from eventfleet.topics.event import (
 )
 from eventfleet.topics.json_structure import has_unique_keys, require_unique_keys
 from eventfleet.topics.record import Headers
+from eventfleet.topics.values import DECODE_ERRORS, decode_text
 
 T = TypeVar("T")
 R = TypeVar("R", bound=EventRecord)
@@ -130,7 +131,7 @@ def decode_canonical(value: bytes, read: Callable[[bytes], T]) -> T | None:
         return None
     try:
         return read(value)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return None
 
 
@@ -163,6 +164,7 @@ def parse_encoded(value: bytes) -> Any:
     try:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
+        decode_text(value)
         raise InvalidRecord("value", f"is not JSON: {error}") from None
     if _NUL in value or not _is_storable([parsed], 0):
         _check_storable(parsed, "", 0)

@@ -7,6 +7,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, WIRE_NAMES, Identifier
+from eventfleet.topics.values import DECODE_ERRORS
 
 INVALID = "invalid"
 """The outcome of a record that is not a command of its domain; the others are of decisions."""
@@ -86,7 +87,7 @@ def encode_invalid_reply(value: bytes | None, error: InvalidRecord) -> tuple[str
     """
     try:
         header = _decode_header(value or b"")
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except DECODE_ERRORS:
         return None
     aggregate_id = _text(header.aggregate_id) or ""
     known = InvalidCommandHeader(

@@ -75,6 +75,7 @@ class FeedSockets:
             request = _as_request(scope)
             grant = self._authorize(request)
             followed, after = self._domain_of(request), _after(request.query_params)
+            aggregate_id = path_part(request, "id")
             named = request.query_params.get("sender", "") if grant.names_actor else ""
             if len(self._opened) >= MAX_SOCKETS:
                 raise RequestRefused(BUSY, f"{MAX_SOCKETS} sockets are open")
@@ -86,7 +87,7 @@ class FeedSockets:
             offered, subprotocol = scope.get("subprotocols") or [], self._path.subprotocol
             await websocket.accept(subprotocol if subprotocol in offered else None)
             actor, may_write = grant.actor or named, grant.allows(followed.domain.name, "write")
-            session = FeedSession(followed, path_part(request, "id"), actor, _sender_to(websocket))
+            session = FeedSession(followed, aggregate_id, actor, _sender_to(websocket))
             serving = session.run(_frames(websocket), after, may_write, self._path.id_name)
             await self._serve(websocket, serving, request)
         finally:

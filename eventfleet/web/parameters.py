@@ -12,7 +12,9 @@ from starlette.requests import Request
 
 from eventfleet.stores.contracts import Stage
 from eventfleet.topics.codec import to_invalid_record
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import Identifier, Instant
+from eventfleet.topics.values import require_text
 from eventfleet.web.bodies import ReadVersion, Version
 from eventfleet.web.problems import invalid
 
@@ -83,13 +85,16 @@ LIST_PARAMETERS: dict[type[QueryParameters], set[str]] = {EventsParameters: {"ty
 def query_parameters(request: Request, kind: type[P]) -> P:
     """Parses the query string. RequestRefused: a parameter is unknown, repeated or invalid."""
     query: bytes = request.scope["query_string"]
-    return _parse(query.decode("latin-1"), kind) if query else _convert({}, kind)
+    return _parse(query.decode(errors="surrogateescape"), kind) if query else _convert({}, kind)
 
 
 def _parse(query: str, kind: type[P]) -> P:
     values_by_name: dict[str, list[str]] = defaultdict(list)
-    for name, value in parse_qsl(query, keep_blank_values=True):
-        values_by_name[name].append(value)
+    for name, value in parse_qsl(query, keep_blank_values=True, errors="surrogateescape"):
+        try:
+            values_by_name[require_text(name, "query")].append(require_text(value, name))
+        except InvalidRecord as error:
+            raise invalid(error.field, error.reason) from None
     lists = LIST_PARAMETERS.get(kind, ())
     for name, values in values_by_name.items():
         if len(values) > 1 and name not in lists:

@@ -2,11 +2,13 @@
 
 import re
 from functools import lru_cache
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from starlette.requests import Request
 
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_ID_CHARS
+from eventfleet.topics.values import decode_text
 from eventfleet.web.problems import RequestRefused, invalid
 
 HEADERS_SCOPE_KEY = "eventfleet.headers"
@@ -30,9 +32,9 @@ def path_part(request: Request, name: str) -> str:
     """Returns a decoded part of the path. It may hold any character but NUL, a slash as %2F."""
     text: str = request.scope["path_params"][name]
     try:
-        text = unquote(text, errors="strict") if "%" in text else text
-    except UnicodeDecodeError:
-        raise invalid(name, "is not UTF-8") from None
+        text = decode_text(unquote_to_bytes(text)) if "%" in text else text
+    except InvalidRecord as error:
+        raise invalid(name, error.reason) from None
     if len(text) > MAX_ID_CHARS:
         raise invalid(name, f"has {len(text)} characters; the limit is {MAX_ID_CHARS}")
     if "\0" in text:

@@ -242,7 +242,7 @@ def test_an_absent_value_is_refused() -> None:
     assert refused(None) == ("value", "is absent")
 
 
-@pytest.mark.parametrize("value", [b"", b"{", on_wire()[:-1], b"\xff", b"NaN", b'{"a":1,}', b"a,b"])
+@pytest.mark.parametrize("value", [b"", b"{", on_wire()[:-1], b"NaN", b'{"a":1,}', b"a,b"])
 def test_what_is_not_json_is_refused(value: bytes) -> None:
     field, reason = refused(value)
     assert field == "value"

@@ -280,6 +280,25 @@ def test_a_room_may_have_any_name(local: TestClient) -> None:
         assert frame(ann, "opened")["room_id"] == "räum %"
 
 
+def test_an_invalid_path_is_refused_before_the_socket_is_open(local: TestClient) -> None:
+    status, detail = refused(local, "/rooms/r%00/socket")
+    assert (status, detail) == (422, "id: contains a NUL character")
+
+
+def test_foreign_messages_of_the_channels_are_passed_over(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = Service(LocalAccess())
+    with service.client() as client:
+        assert client.portal
+        for channel in (ChannelNames.of("chat").commands, service.sender._reply_to):
+            messages = {channel: [b'{"number":"\xe9"}', b'{"number":' + b"[" * 100_000]}
+            client.portal.call(service.channels.publish, messages)
+        with client.websocket_connect("/rooms/r/socket?sender=ann") as ann:
+            assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     ("said", "field"),
     [

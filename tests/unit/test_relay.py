@@ -104,7 +104,7 @@ WRITTEN = (
         (b'"1.0"', b'"2.0"', b"specversion: is '2.0', only '1.0' is read"),
         (b'"specversion":"1.0",', b"", b"specversion: is None, only '1.0' is read"),
         (b'{"n":"x"}', b"[1]", b"data: Expected `object`, got `array`"),
-        (b'{"n":"x"}', b'{"n":"\xff"}', b"value: is not JSON: "),
+        (b'{"n":"x"}', b'{"n":"\xff"}', b"value: is not UTF-8: byte "),
         (b'{"n":"x"}', b'{"n":', b"value: is not JSON: "),
         (b"Z", b"", b"time: Expected `datetime` with a timezone component"),
     ],

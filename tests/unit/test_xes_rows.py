@@ -109,10 +109,10 @@ def test_attributes_that_are_nested_too_deep_cost_their_event_alone(tmp_path: Pa
     def nested(depth: int) -> str:
         return '<string key="k" value="1">' * depth + "</string>" * depth
 
-    content = log(event(nested(40), "n1"), event(nested(2000), "n2"), event(name="n3"))
+    content = log(event(nested(50), "n1"), event(nested(61), "n2"), event(name="n3"))
     rows, problems = read(write(tmp_path / "a.xes", content))
     assert [r.activity for r in rows] == ["n1", "n3"]
-    assert problems == ["a.xes, event 2: k: is nested deeper than 50 levels"]
+    assert problems == ["a.xes, event 2: k: is nested deeper than 60 levels"]
 
 
 def test_a_truncated_gzip_gives_the_events_before_the_break(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from eventfleet.stores.contracts import Notice
 from eventfleet.stores.redis.channels import QUIET_SECONDS, RedisChannels
+from eventfleet.topics.values import DECODE_ERRORS
 
 MAX_MESSAGE_NOTICES = 1000
 
@@ -59,5 +60,5 @@ async def _unpack(messages: AsyncIterator[Sequence[bytes]]) -> AsyncIterator[Not
 def _decode_message(message: bytes) -> Iterator[Notice]:
     try:
         yield from _decode(message)
-    except msgspec.DecodeError:
+    except DECODE_ERRORS:
         return
