@@ -4,8 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import ip_address
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
 
 import uvicorn
@@ -20,7 +19,7 @@ from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.runtime.feeds import followed_domains, open_channels
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.server_checks import server_checks
-from eventfleet.runtime.settings import Settings, split, variable
+from eventfleet.runtime.settings import Settings, is_loopback, split, variable
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.states.live_state import LiveState
@@ -38,6 +37,7 @@ from eventfleet.web import (
     TokenAccess,
 )
 from eventfleet.web.feed_sockets import FeedPath, feed_sockets
+from eventfleet.web.key_set_url import KeySetAccess, KeySetUrl
 from eventfleet.web.operation import Operation
 
 BACKLOG_CONNECTIONS = 1_024
@@ -64,8 +64,8 @@ async def http_application(
     too, but for those of other domains. Unreachable: a server does not answer;
     Misconfigured: topics are missing.
     """
-    access = access or _access(settings)
     async with (
+        nullcontext(access) if access else _opened_access(settings) as access,
         connections.stores(settings, domains) as stores,
         connections.stores(settings, domains, long_reads=True) as reading,
         stage_waiters(settings) as waiters,
@@ -120,9 +120,17 @@ def select_operations(settings: Settings) -> list[Operation | FeedPath]:
     return found
 
 
-def _access(settings: Settings) -> Access:
-    if not settings.token_key_file:
-        return LocalAccess()
+@asynccontextmanager
+async def _opened_access(settings: Settings) -> AsyncIterator[Access]:
+    if settings.token_key_url:
+        keys = KeySetUrl(settings.token_key_url)
+        async with keys.running():
+            yield KeySetAccess(keys, settings.token_issuer, settings.token_audience)
+    else:
+        yield _file_access(settings) if settings.token_key_file else LocalAccess()
+
+
+def _file_access(settings: Settings) -> Access:
     key_file = KeyFile(settings.token_key_file)
     return TokenAccess(key_file, settings.token_issuer, settings.token_audience)
 
@@ -134,11 +142,14 @@ async def listening_socket(
     """Opens the service's socket; callers can connect at once and wait.
 
     With `or_any` any free port is used if the configured one is taken. ListenFailed: the address
-    is not available, or other machines could reach it without a token.
+    is not available, or other machines could reach it without a token. InvalidKeyFile: there is
+    no key for tokens, or no audience beside one that needs it.
     """
     host = settings.http_host
-    if not settings.token_key_file and not is_loopback(host):
-        needed = variable("token_key_file")
+    if settings.token_key_file:
+        _file_access(settings)
+    if not (settings.token_key_file or settings.token_key_url) and not is_loopback(host):
+        needed = f"{variable('token_key_file')} or {variable('token_key_url')}"
         reason = f"{variable('http_host')}={host} is reachable from other machines: set {needed}"
         raise ListenFailed(reason)
     with _open_socket(host, settings.http_port, "http_port", or_any) as listener:
@@ -172,14 +183,6 @@ def _open_socket(host: str, port: int, field: str, or_any: bool = False) -> sock
         hint = f"set {variable(field)} to another port, or to 0 for any free one"
         reason = f"cannot listen at {host}:{port} ({error.strerror}); {hint}"
         raise ListenFailed(reason) from error
-
-
-def is_loopback(host: str) -> bool:
-    """Checks whether only this machine can reach the address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _bind_socket(host: str, port: int, or_any: bool) -> socket.socket:

@@ -5,8 +5,10 @@ import os
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -81,6 +83,25 @@ def _service_url(value: str) -> str:
     if value and not re.match(r"https?://[^/?]", value):
         raise ValueError("is not http://host:port or https://host")
     return value
+
+
+def _key_url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (
+        "@" in parts.netloc
+        or not (parts.hostname and parts.port != 0)
+        or not (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname)))
+    ):
+        raise ValueError("is not https://host/path without a user (http:// for this machine alone)")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """Check whether only this machine can reach the address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _retention(value: int) -> int:
@@ -268,8 +289,16 @@ class Settings(BaseSettings):
         "JWK set, or a secret of 32 bytes or more; without it there are no tokens, and the service "
         "listens on loopback addresses only",
     )
+    token_key_url: Annotated[str, AfterValidator(_key_url)] = Field(
+        default="",
+        description="URL of the JWK set that verifies tokens, in place of token_key_file; its keys "
+        "are fetched again while the service runs",
+    )
     token_issuer: str = Field(default="", description="Issuer that tokens must name, if set")
-    token_audience: str = Field(default="", description="Audience that tokens must name, if set")
+    token_audience: str = Field(
+        default="",
+        description="Audience that tokens must name; needed unless the key is a shared secret",
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -296,6 +325,11 @@ class Settings(BaseSettings):
             problems += self._missing("kafka_key_file", because="kafka_cert_file")
         if self.kafka_key_file:
             problems += self._missing("kafka_cert_file", because="kafka_key_file")
+        if self.token_key_url:
+            problems += self._missing("token_audience", because="token_key_url")
+            if self.token_key_file:
+                other = variable("token_key_url")
+                problems.append(f"{variable('token_key_file')}: {other} is set, too; unset one")
         if self.id_memory < self.marker_expiry:
             expiry = f"{variable('marker_expiry')}={self.marker_expiry:g}"
             problems.append(f"{variable('id_memory')}={self.id_memory:g}: is less than {expiry}")

@@ -79,3 +79,6 @@ DELIVERY = RetryPolicy(0.1, 5.0, attempts=5)
 
 BACKGROUND = RetryPolicy(0.05, 2.0)
 """Work in the background has failed."""
+
+KEY_SET = RetryPolicy(2.0, 60.0)
+"""The URL of the keys for tokens is away, and the former ones are in use."""

@@ -1,8 +1,9 @@
 """Access control: bearer tokens (JWT) with scopes: `orders:read`, `*:operate`, `metrics`."""
 
+import logging
 import re
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -22,7 +23,7 @@ from starlette.requests import Request
 
 from eventfleet.stores.contracts.views import AggregateSelection
 from eventfleet.web.bound_aggregates import bound_aggregates
-from eventfleet.web.key_file import KeyFile
+from eventfleet.web.key_file import InvalidKeyFile
 from eventfleet.web.problems import (
     AGGREGATE_REFUSED,
     HOST_REFUSED,
@@ -54,6 +55,9 @@ METRICS = "metrics"
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[A-Za-z0-9._-]+))(?::[0-9]{0,5})?")
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -123,13 +127,29 @@ UNRESTRICTED = Grant(
 
 class Access(Protocol):
     """Decides what the caller of a request may do. An application with its own users has its own
-    implementation."""
+    implementation, whose `grant` may be a coroutine function."""
 
     secured: bool
     """True if callers send bearer tokens; the OpenAPI document then says so."""
 
-    def grant(self, request: Request) -> Grant:
+    def grant(self, request: Request) -> Grant | Awaitable[Grant]:
         """Returns the caller's rights. RequestRefused: the caller is unknown."""
+
+
+async def find_grant(access: Access, request: Request) -> Grant:
+    """Returns the caller's rights, whichever kind of function says them."""
+    found = access.grant(request)
+    return found if isinstance(found, Grant) else await found
+
+
+class KeySource(Protocol):
+    """Keys that change: a file's, or a URL's."""
+
+    def load(self) -> list[Key]:
+        """Returns the keys."""
+
+    def load_if_changed(self) -> list[Key] | None:
+        """Returns the keys if they have changed."""
 
 
 class OpenAccess:
@@ -172,24 +192,30 @@ class TokenAccess:
     secured = True
 
     def __init__(
-        self, key: Key | Sequence[Key] | KeyFile, issuer: str = "", audience: str = ""
+        self, key: Key | Sequence[Key] | KeySource, issuer: str = "", audience: str = ""
     ) -> None:
-        self._file = key if isinstance(key, KeyFile) else None
-        keys = key.load() if isinstance(key, KeyFile) else key
-        self._use(keys if isinstance(keys, Sequence) else [keys])
+        """InvalidKeyFile: keys of a provider, which sign for others too, and no audience."""
+        known = [key] if isinstance(key, Key) else key
+        self._source = None if isinstance(known, Sequence) else known
+        self._audience = audience
+        self._use(known if isinstance(known, Sequence) else known.load())
         required: dict[str, Any] = {"exp": {"essential": True}}
         required |= {"iss": {"essential": True, "value": issuer}} if issuer else {}
         required |= {"aud": {"essential": True, "value": audience}} if audience else {}
         self._claims = jwt.JWTClaimsRegistry(leeway=LEEWAY_SECONDS, **required)
 
     def _use(self, keys: Sequence[Key]) -> None:
+        if not self._audience and [each.key_type for each in keys] != ["oct"]:
+            raise InvalidKeyFile(
+                "EVENTFLEET_TOKEN_AUDIENCE is needed: keys other than a shared secret verify the "
+                "tokens of all services of their issuer, not of this one alone"
+            )
         self._keys = keys
         self._verified: OrderedDict[str, tuple[dict[str, Any], Grant]] = OrderedDict()
 
     def grant(self, request: Request) -> Grant:
         """Returns the rights of the token. RequestRefused: there is none that is valid now."""
-        if self._file and (changed := self._file.load_if_changed()):
-            self._use(changed)
+        self._look_at_source()
         authorization = raw_header(request, "authorization") or ""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
@@ -199,13 +225,21 @@ class TokenAccess:
             claims, granted = self._verify(token.strip())
             self._claims.validate(claims)
             return granted
+        except InvalidKeyIdError as error:  # it is the cause: the key may be known by and by
+            raise _token_refused(str(error)) from error
         except (JoseError, ValueError) as error:
             reason = str(error)
         except Exception as error:
             # The library raises many other errors for what strangers send, such as RecursionError.
             reason = f"it cannot be read ({type(error).__name__})"
-        headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
-        raise RequestRefused(TOKEN_REFUSED, f"the token is invalid: {reason}", headers)
+        raise _token_refused(reason)
+
+    def _look_at_source(self) -> None:
+        if self._source and (changed := self._source.load_if_changed()):
+            try:
+                self._use(changed)
+            except InvalidKeyFile as error:
+                logger.error("the former key for tokens stays in use: %s", error)
 
     def _verify(self, token: str) -> tuple[dict[str, Any], Grant]:
         """Returns the claims and their rights, cached: to verify a signature is expensive."""
@@ -233,7 +267,14 @@ class TokenAccess:
         for key in named or [each for each in suited if kid is None or each.kid is None]:
             with suppress(*OTHER_KEY_ERRORS):
                 return jwt.decode(token, key, algorithms=[algorithm]).claims
-        raise BadSignatureError if named or kid is None else InvalidKeyIdError(f"no key {kid!r}")
+        if named:
+            raise BadSignatureError
+        raise InvalidKeyIdError("no key has signed it" if kid is None else f"no key {kid!r}")
+
+
+def _token_refused(reason: str) -> RequestRefused:
+    headers = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
+    return RequestRefused(TOKEN_REFUSED, f"the token is invalid: {reason}", headers)
 
 
 def _header(token: str) -> dict[str, Any]:

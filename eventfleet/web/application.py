@@ -21,6 +21,7 @@ from eventfleet.web.access import (
     Grant,
     OpenAccess,
     aggregate_refused,
+    find_grant,
 )
 from eventfleet.web.access_log import SUBJECT_SCOPE_KEY, log_request
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
@@ -153,7 +154,7 @@ class Endpoint:
         request, operation = Request(scope, receive, send), self.operation
         if operation.domain:
             request.path_params["domain"] = operation.domain
-        grant = self._authorize(request)
+        grant = await self._authorize(request)
         parameters = query_parameters(request, operation.parameters)
         with Timeout(self._limits.timeout_seconds) as timeout:
             context = RequestContext(
@@ -163,9 +164,9 @@ class Endpoint:
                 response = await operation.handler(context)
         await response(scope, receive, send)
 
-    def _authorize(self, request: Request) -> Grant:
+    async def _authorize(self, request: Request) -> Grant:
         right = self.operation.right
-        grant = self._access.grant(request) if right else UNRESTRICTED
+        grant = await find_grant(self._access, request) if right else UNRESTRICTED
         request.scope[SUBJECT_SCOPE_KEY] = grant.actor
         if right in ("read", "write", "operate"):
             grant.require(path_part(request, "domain"), right)

@@ -15,7 +15,7 @@ from eventfleet.feeds.feed_hub import TooSlow
 from eventfleet.feeds.feed_session import FeedSession, FollowedDomain, SendFrame
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.timeout import Timeout
-from eventfleet.web.access import Access, Grant
+from eventfleet.web.access import Access, Grant, find_grant
 from eventfleet.web.problems import (
     BUSY,
     HOST_REFUSED,
@@ -73,7 +73,7 @@ class FeedSockets:
         websocket = WebSocket(scope, receive, send)
         try:
             request = _as_request(scope)
-            grant = self._authorize(request)
+            grant = await self._authorize(request)
             followed, after = self._domain_of(request), _after(request.query_params)
             aggregate_id = path_part(request, "id")
             named = request.query_params.get("sender", "") if grant.names_actor else ""
@@ -115,7 +115,7 @@ class FeedSockets:
             while not task.done():
                 await asyncio.wait({task}, timeout=RECHECK_SECONDS)
                 if not task.done():
-                    self._authorize(request)
+                    await self._authorize(request)
             task.result()
         except RequestRefused as error:
             code, reason = POLICY_VIOLATION, error.detail
@@ -131,8 +131,8 @@ class FeedSockets:
             await asyncio.gather(task, return_exceptions=True)
             await _close(websocket, code, reason)
 
-    def _authorize(self, request: Request) -> Grant:
-        grant = self._access.grant(request)
+    async def _authorize(self, request: Request) -> Grant:
+        grant = await find_grant(self._access, request)
         grant.require(self._domain_name(request), "read")
         grant.require_aggregate(self._domain_name(request), path_part(request, "id"))
         if not self._access.secured:

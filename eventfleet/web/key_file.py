@@ -1,4 +1,4 @@
-"""The file of the keys that verify tokens."""
+"""The file of the keys that verify tokens, and the keys of a set."""
 
 import logging
 import os
@@ -81,7 +81,7 @@ def load_key(path: str) -> list[Key]:
 def _parse_keys(raw: bytes, path: str) -> list[Key]:
     if raw.startswith(b"{"):
         jwk = msgspec.json.decode(raw)
-        return _usable_keys(jwk["keys"], path) if "keys" in jwk else [import_key(jwk)]
+        return usable_keys(jwk["keys"], path) if "keys" in jwk else [import_key(jwk)]
     if raw.startswith(b"-----BEGIN"):
         with warnings.catch_warnings(action="ignore"):
             key = import_key(raw)
@@ -93,13 +93,18 @@ def _parse_keys(raw: bytes, path: str) -> list[Key]:
     return [import_key(raw, "oct")]
 
 
-def _usable_keys(jwks: list[dict[str, Any]], path: str) -> list[Key]:
-    """Takes the keys of a set that can verify signatures; others are ignored (RFC 7517, 5)."""
+def usable_keys(jwks: list[dict[str, Any]], path: str, *, symmetric: bool = True) -> list[Key]:
+    """Takes the keys of a set that can verify signatures; others are ignored (RFC 7517, 5).
+
+    Without `symmetric` ones: a secret that a URL tells to everybody verifies nothing.
+    """
     usable: list[Key] = []
     for jwk in jwks:
         try:
             if jwk.get("use", "sig") != "sig":
                 raise ValueError(f"its use is {jwk['use']!r}")
+            if not symmetric and jwk["kty"] == "oct":
+                raise ValueError("it is a secret, and published")
             usable.append(import_key(jwk))
         except UNUSABLE_KEY_ERRORS as error:
             kid = jwk.get("kid") if isinstance(jwk, dict) else None

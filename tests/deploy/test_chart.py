@@ -65,7 +65,11 @@ def workers(options: tuple[str, ...]) -> list[Object]:
 
 
 def serve() -> Object:
-    return next(each for each in workloads(SMALL) if container(each)["args"][0] == "serve")
+    return next(each for each in workloads(SMALL) if is_serve(each))
+
+
+def is_serve(workload: Object) -> bool:
+    return bool(container(workload)["args"][0] == "serve")
 
 
 # Every form
@@ -249,6 +253,25 @@ def test_links_to_runbooks_begin_where_the_value_says() -> None:
     assert all(link.startswith(f"{base}docs/runbooks/Eventfleet") for link in links)
 
 
+@pytest.mark.parametrize(("at", "port"), [("login.example", 443), ("login.example:8443", 8443)])
+def test_keys_of_a_url_take_the_place_of_a_secret(at: str, port: int) -> None:
+    url = f"https://{at}/keys"
+    values = f"serve.tokenKey.secret=,serve.tokenKey.url={url}"
+    assert conforms(render(*SMALL, "--set", values))[0]
+    [found] = [each for each in of_kind("Deployment", *SMALL, "--set", values) if is_serve(each)]
+    variables = environment(found)
+    assert variables["EVENTFLEET_TOKEN_KEY_URL"] == url
+    assert "EVENTFLEET_TOKEN_KEY_FILE" not in variables
+    assert "token-key" not in {each["name"] for each in pod(found)["volumes"]}
+    [policy] = [
+        each["spec"]
+        for each in of_kind("NetworkPolicy", *SMALL, "--set", values)
+        if each["metadata"]["name"].endswith("-serve")
+    ]
+    assert policy["policyTypes"] == ["Ingress", "Egress"]
+    assert policy["egress"] == [{"ports": [{"port": port, "protocol": "TCP"}]}]
+
+
 # Mistakes
 
 
@@ -262,6 +285,12 @@ def test_links_to_runbooks_begin_where_the_value_says() -> None:
         ("kafka.brokers=kafka", "at '/kafka/brokers'"),
         ("mongodb.url=mongodb://me:secret@mongodb/", "at '/mongodb/url'"),
         ("serve.tokenKey.secret=", "at '/serve/tokenKey/secret'"),
+        ("serve.tokenKey.url=https://login/keys", "url and secret are set"),
+        ("serve.tokenKey.url=http://login/keys", "at '/serve/tokenKey/url'"),
+        (
+            "serve.tokenKey.secret=,serve.tokenKey.audience=,serve.tokenKey.url=https://login/keys",
+            "serve.tokenKey.audience is needed",
+        ),
         ("kafka.credentials.secret=", "kafka.credentials.secret is needed"),
         ("mongodb.urlSecret.secret=", "mongodb.url or mongodb.urlSecret.secret is needed"),
         ("serve.domains[0]=bank", "serve.domains: bank is not among `domains`"),

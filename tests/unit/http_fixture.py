@@ -33,6 +33,7 @@ from tests.simulation.in_memory_servers import START, InMemoryServers
 
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 SECRET = OctKey.import_key("a secret of more than 32 characters")
+AUDIENCE = "https://events.example"
 PROBLEM = "application/problem+json"
 
 
@@ -150,9 +151,19 @@ def problem(found: httpx.Response) -> tuple[int, str]:
 
 def token(key: Key = SECRET, algorithm: str = "HS256", **claims: Any) -> str:
     """Signs a token that is valid for a long time, unless the claims differ."""
-    known = {"exp": 4_000_000_000, "sub": "ann"} | claims
+    known = {"exp": 4_000_000_000, "sub": "ann", "aud": AUDIENCE} | claims
     with warnings.catch_warnings(action="ignore"):
         return jwt.encode({"alg": algorithm}, known, key, algorithms=[algorithm])
 
 
-__all__ = ["PLACE", "SECRET", "START", "StoringDecider", "Web", "problem", "token", "web"]
+__all__ = [
+    "AUDIENCE",
+    "PLACE",
+    "SECRET",
+    "START",
+    "StoringDecider",
+    "Web",
+    "problem",
+    "token",
+    "web",
+]

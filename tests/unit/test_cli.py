@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner, Result
+from joserfc.jwk import ECKey
 
 from eventfleet.cli import main
 from eventfleet.cli.hints import _environment
@@ -189,13 +190,21 @@ def test_help_loads_none_of_the_heavy_libraries() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_service_does_not_start_with_a_providers_key_and_no_audience(tmp_path: Path) -> None:
+    public = ECKey.generate_key("P-256").as_dict(private=False)
+    (key := tmp_path / "key").write_text(json.dumps({"keys": [public]}))
+    done = run("serve", "orders", TOKEN_KEY_FILE=str(key), DOMAINS=SAMPLE_DOMAINS)
+    assert done.exit_code == 1
+    assert done.stderr.startswith("eventfleet: EVENTFLEET_TOKEN_AUDIENCE is needed: keys other")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "shop.example"])
 def test_the_service_is_not_open_to_others_without_a_key(host: str) -> None:
     done = run("serve", "orders", HTTP_HOST=host, DOMAINS=SAMPLE_DOMAINS)
     assert done.exit_code == 1
     assert done.stderr == (
         f"eventfleet: EVENTFLEET_HTTP_HOST={host} is reachable from other machines: "
-        "set EVENTFLEET_TOKEN_KEY_FILE\n"
+        "set EVENTFLEET_TOKEN_KEY_FILE or EVENTFLEET_TOKEN_KEY_URL\n"
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
 from starlette.applications import Starlette
+from starlette.requests import Request
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
@@ -44,7 +45,7 @@ from eventfleet.stores.memory.log import MemoryFollower, MemoryLog, MemoryProduc
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.topic_specs import declare_topics
 from eventfleet.web import LocalAccess, TokenAccess, feed_sockets
-from eventfleet.web.access import Access
+from eventfleet.web.access import Access, Grant
 from eventfleet.web.feed_sockets import TOKEN_PREFIX, FeedPath, FeedSockets
 from examples.chat.domain import Join, chat
 from examples.chat.rooms import SOCKET
@@ -382,6 +383,21 @@ def test_a_token_bound_to_rooms_follows_these_only(secured: TestClient, path: st
     for other in ("s", "r1", "team"):
         reason = f"the caller's rights do not include {other!r}"
         assert refused(secured, path.format(other), headers=headers) == (403, reason)
+
+
+def test_an_application_may_take_time_to_say_who_may() -> None:
+    class Users:
+        secured = True
+
+        async def grant(self, request: Request) -> Grant:
+            await asyncio.sleep(0)
+            return Grant(request.headers.get("x-user"), frozenset({"chat:read", "chat:write"}))
+
+    with (
+        Service(Users()).client() as client,
+        client.websocket_connect("/rooms/r/socket", headers={"x-user": "ann"}) as ann,
+    ):
+        assert say(ann, "m1", content="hi")["outcome"] == "accepted"
 
 
 def test_without_tokens_scripts_of_other_sites_get_no_socket(local: TestClient) -> None:

@@ -23,7 +23,7 @@ from eventfleet.web import (
 )
 from eventfleet.web import key_file as key_file_module
 from eventfleet.web.access import MAX_CACHED_TOKENS
-from tests.unit.http_fixture import PLACE, SECRET, Web, problem, token, web
+from tests.unit.http_fixture import AUDIENCE, PLACE, SECRET, Web, problem, token, web
 
 READS = [
     "/domains",
@@ -243,6 +243,23 @@ def test_issuer_and_audience_count_where_they_are_given() -> None:
         assert refused(tokens, token(**(good | wrong)))
 
 
+def test_keys_that_sign_for_others_need_an_audience(
+    key_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key, secret = ECKey.generate_key("P-256"), SECRET.as_dict()
+    public = key.as_dict(private=False)
+    known = TokenAccess(KeyFile(str(key_file)))
+    sets = [{"keys": [public]}, {"keys": [secret, public]}, {"keys": [secret, secret]}, public]
+    for raw in (key.as_pem(private=False), *(json.dumps(each).encode() for each in sets)):
+        key_file.write_bytes(raw)
+        with pytest.raises(InvalidKeyFile, match="EVENTFLEET_TOKEN_AUDIENCE is needed"):
+            TokenAccess(load_key(str(key_file)))
+        caplog.clear()
+        assert known.grant(request(token())), "the former key stays in use"
+        assert "EVENTFLEET_TOKEN_AUDIENCE is needed" in caplog.text
+        assert TokenAccess(load_key(str(key_file)), audience=AUDIENCE)
+
+
 def test_a_token_signed_by_another_key_or_not_at_all_is_refused() -> None:
     tokens = TokenAccess(SECRET)
     assert refused(tokens, token(OctKey.import_key("another secret of more than 32 bytes")))
@@ -271,7 +288,7 @@ def test_a_public_key_checks_what_its_private_key_signed(
         json.dumps({"keys": [public]}).encode(),
     ):
         path.write_bytes(raw)
-        tokens = TokenAccess(load_key(str(path)))
+        tokens = TokenAccess(load_key(str(path)), audience=AUDIENCE)
         assert tokens.grant(request(token(key, algorithm, scope="*:read"))).allows("x", "read")
         assert refused(tokens, token())
         assert refused(tokens, signed_with(key.as_pem(private=False))), "it is no secret"
@@ -280,7 +297,7 @@ def test_a_public_key_checks_what_its_private_key_signed(
 
 def set_of(path: Path, *keys: dict[str, Any]) -> TokenAccess:
     path.write_text(json.dumps({"keys": keys}))
-    return TokenAccess(load_key(str(path)))
+    return TokenAccess(load_key(str(path)), audience=AUDIENCE)
 
 
 UNUSABLE = [
@@ -391,7 +408,8 @@ def test_a_key_that_was_changed_is_read_again(key_file: Path) -> None:
 
 
 def test_a_key_of_another_kind_is_read_again_too(key_file: Path) -> None:
-    tokens, key = TokenAccess(KeyFile(str(key_file))), ECKey.generate_key("P-256")
+    key = ECKey.generate_key("P-256")
+    tokens = TokenAccess(KeyFile(str(key_file)), audience=AUDIENCE)
     another = key_file.with_name("another")
     another.write_bytes(key.as_pem(private=False))
     another.replace(key_file)

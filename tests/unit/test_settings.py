@@ -1,6 +1,7 @@
 """Settings: defaults, the environment, and what is said of a wrong one."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,15 @@ def test_every_setting_has_a_description() -> None:
         ("DOMAINS", " , ", "names no module"),
         ("MARKER_EXPIRY", "1", "greater than or equal to 5"),
         ("MARKER_LEASE", "0", "greater than 0"),
+        *(
+            ("TOKEN_KEY_URL", url, "is not https://host/path without a user")
+            for url in (
+                *("http://login.example/keys", "login.example/keys", "https://", "ftp://a/keys"),
+                *("https://user:word@login.example/keys", "http://localhost@login.example/keys"),
+                *("http://127.0.0.1.login.example/keys", "file:///etc/keys", "https:///keys"),
+            )
+        ),
+        ("TOKEN_KEY_URL", "https://login.example:99999/keys", "Port out of range"),
         ("RETENTION_HOURS", "0", "neither -1 nor at least 1"),
     ],
 )
@@ -230,3 +240,24 @@ def test_a_dead_worker_is_noticed_as_soon_as_brokers_allow_and_a_busy_one_is_not
     session = Settings().kafka_session_timeout
     assert session == 6
     assert session / HEARTBEAT_SECONDS >= 10
+
+
+def test_a_url_of_keys_needs_an_audience_and_no_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    url = "https://login.example/keys"
+    needed = f"EVENTFLEET_TOKEN_AUDIENCE: is needed with EVENTFLEET_TOKEN_KEY_URL={url}"
+    assert problems(monkeypatch, TOKEN_KEY_URL=url) == [needed]
+    (key := tmp_path / "key").touch()
+    assert problems(monkeypatch, TOKEN_AUDIENCE="fleet", TOKEN_KEY_FILE=str(key)) == [
+        "EVENTFLEET_TOKEN_KEY_FILE: EVENTFLEET_TOKEN_KEY_URL is set, too; unset one"
+    ]
+    monkeypatch.delenv("EVENTFLEET_TOKEN_KEY_FILE")
+    for allowed in (
+        url,
+        "http://localhost:8081/keys",
+        "http://[::1]/keys",
+        "http://127.0.0.1/keys",
+    ):
+        monkeypatch.setenv("EVENTFLEET_TOKEN_KEY_URL", allowed)
+        assert load_settings().token_key_url == allowed

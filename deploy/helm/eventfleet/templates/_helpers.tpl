@@ -77,7 +77,7 @@ valueFrom:
 
 {{/* Settings as variables; `own` names those that the chart gives values by itself. */}}
 {{- define "eventfleet.settings" -}}
-{{- $own := list "domains" "partitions" "replication" "group_prefix" "kafka_brokers" "kafka_security" "kafka_sasl_mechanism" "kafka_username" "kafka_password" "kafka_ca_file" "kafka_cert_file" "kafka_key_file" "kafka_instance_id" "mongo_url" "mongo_database" "redis_url" "metrics_host" "metrics_port" "http_host" "http_port" "http_metrics_port" "token_key_file" "token_issuer" "token_audience" -}}
+{{- $own := list "domains" "partitions" "replication" "group_prefix" "kafka_brokers" "kafka_security" "kafka_sasl_mechanism" "kafka_username" "kafka_password" "kafka_ca_file" "kafka_cert_file" "kafka_key_file" "kafka_instance_id" "mongo_url" "mongo_database" "redis_url" "metrics_host" "metrics_port" "http_host" "http_port" "http_metrics_port" "token_key_file" "token_key_url" "token_issuer" "token_audience" -}}
 {{- range $name, $value := . -}}
 {{- if has (lower $name) $own -}}
 {{- fail (printf "settings: %s has a value of its own in this chart" $name) -}}
