@@ -65,5 +65,5 @@ class CommandLoad:
 def generate_commands() -> Iterator[EventRecord]:
     """Yield the sample's commands for one seed after another, each with orders of its own."""
     for seed in count(1):
-        for command, _ in sample_orders(ORDERS_PER_SEED, seed):
+        for command, *_ in sample_orders(ORDERS_PER_SEED, seed):
             yield replace(command, aggregate_id=f"{command.aggregate_id}-of-{seed}")

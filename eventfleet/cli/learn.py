@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from eventfleet.cli.load import ACTIVITY, CASE, TIME
+from eventfleet.cli.load import ACTIVITY, CASE, TIME, file_options
 from eventfleet.cli.output import printable
 
 
@@ -16,18 +16,28 @@ from eventfleet.cli.output import printable
 @click.option("--case", default=CASE, show_default=True, help="Column with the case.")
 @click.option("--activity", default=ACTIVITY, show_default=True, help="Column with the activity.")
 @click.option("--time", default=TIME, show_default=True, help="Column with the time.")
-def learn_rules(log: str, output: str | None, case: str, activity: str, time: str) -> None:
+@file_options
+def learn_rules(
+    log: str,
+    output: str | None,
+    case: str,
+    activity: str,
+    time: str,
+    delimiter: str | None,
+    encoding: str | None,
+) -> None:
     """Learn from a log (CSV, JSON lines or XES, each also with .gz) what may follow each activity.
 
     Writes the rules as JSON: for each activity the activities that came directly before it in a
     case, "" where it came first. EVENTFLEET_RULES names a file of rules for process_log. Status 1
     if rows were left out.
     """
-    from eventfleet.log_files import Columns, directly_follows, open_log
+    from eventfleet.log_files import Columns, FileFormat, directly_follows, open_log
 
     if output:
         _check_writable(output)
-    with open_log(log, Columns(case, activity, time)) as rows:
+    file_format = FileFormat(delimiter or "", encoding or "")
+    with open_log(log, Columns(case, activity, time), file_format) as rows:
         learned = directly_follows.learn_rules(rows)
     written = directly_follows.format_rules(learned.rules)
     if output:

@@ -1,12 +1,13 @@
 """Reads the bytes of a log file: decompressed, in lines of bounded length."""
 
+import codecs
 import gzip
 import io
 import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from eventfleet.log_files.rows import Origin, RowProblem, UnusableFile
 
@@ -14,7 +15,14 @@ GZIP_MAGIC = b"\x1f\x8b"
 BUFFER_BYTES = 65_536
 MAX_LINE_BYTES = 4 * 1024 * 1024
 TOO_LONG = f"is longer than {MAX_LINE_BYTES} bytes"
-READ_ERRORS = (EOFError, OSError, zlib.error)
+READ_ERRORS = (EOFError, OSError, UnicodeDecodeError, zlib.error)
+WIDE_ENCODINGS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""By a file's first bytes; that of UTF-32 begins as that of UTF-16 does."""
 
 
 class Line(NamedTuple):
@@ -35,10 +43,14 @@ class LongLine(NamedTuple):
 
 
 class ByteSource:
-    """An open file. UnusableFile when it can't be opened, or its name is wrong about gzip."""
+    """An open file. UnusableFile when it can't be opened, or its name is wrong about gzip.
 
-    def __init__(self, path: Path, zipped: bool) -> None:
-        self.name = str(path)
+    `bytes` are UTF-8 where the file is, or has another `encoding` that is given, or that its byte
+    order mark tells.
+    """
+
+    def __init__(self, path: Path, zipped: bool, encoding: str = "") -> None:
+        self.name, self.encoding = str(path), encoding
         self._disk, magic = _open(path)
         self.size = os.fstat(self._disk.fileno()).st_size
         if not magic:
@@ -62,6 +74,11 @@ class ByteSource:
         """Peek at the first bytes, after skipping a byte order mark and white space."""
         try:
             start = self.bytes.peek(4096)
+            found = (name for mark, name in WIDE_ENCODINGS.items() if start.startswith(mark))
+            self.encoding = self.encoding or next(found, "")
+            if self.encoding:
+                self.bytes = io.BufferedReader(_Recoded(self.bytes, self.encoding), BUFFER_BYTES)
+                start = self.bytes.peek(4096)
             if start.startswith(b"\xef\xbb\xbf"):
                 self.bytes.read(3)
                 start = start[3:]
@@ -100,6 +117,29 @@ class ByteSource:
 
     def close(self) -> None:
         self._disk.close()
+
+
+class _Recoded(io.RawIOBase):
+    """A stream in UTF-8 of one in another encoding, whose undecodable bytes stay as they are."""
+
+    def __init__(self, stream: io.BufferedReader | gzip.GzipFile, encoding: str) -> None:
+        self._stream = stream
+        errors = "strict" if encoding in WIDE_ENCODINGS.values() else "surrogateescape"
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors)
+        self._left = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = b"more"
+        while data and not self._left:
+            data = self._stream.read1(BUFFER_BYTES)
+            text = self._decoder.decode(data, final=not data)
+            self._left = text.encode(errors="surrogateescape")
+        taken, self._left = self._left[: len(buffer)], self._left[len(buffer) :]
+        buffer[: len(taken)] = taken
+        return len(taken)
 
 
 def read_lines(stream: BinaryIO | gzip.GzipFile) -> Iterator[Line | LongLine]:

@@ -1,4 +1,4 @@
-"""Reads rows of a CSV file: a header, commas, quotes that may contain line ends."""
+"""Reads rows of a CSV file: a header, delimiters, quotes that may contain line ends."""
 
 import csv
 import re
@@ -7,16 +7,24 @@ from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 from eventfleet.log_files.byte_source import MAX_LINE_BYTES, ByteSource, Line, LongLine
-from eventfleet.log_files.rows import THE_END, Columns, LogRow, Origin, RowProblem, to_row
+from eventfleet.log_files.rows import (
+    THE_END,
+    Columns,
+    FileFormat,
+    LogRow,
+    Origin,
+    RowProblem,
+    to_row,
+)
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.values import decode_text
+from eventfleet.topics.values import NOT_UTF8, decode_text
 
 _OTHER_FORMATS = {b"{": "JSON", b"[": "JSON", b"<": "XML"}
 _QUOTE, _NUL = '"', "\0"
 _OPEN_QUOTE = "a quote is not closed"
 _BARE_QUOTE = 'a quote within a cell: put such a cell in quotes, and write each of its own as ""'
-_CELL = r'(?:"(?:[^"]++|"")*+"|[^",\r\n]*+)'
-_RECORD = re.compile(rf"{_CELL}(?:,{_CELL})*+[\r\n]*+")
+DELIMITERS = ",;\t|"
+"""Those that are looked for in a header."""
 
 
 class _Record(NamedTuple):
@@ -27,22 +35,42 @@ class _Record(NamedTuple):
     has_quote: bool
 
 
-def csv_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProblem]:
-    """Iterate over the rows, as text, without empty cells. UnusableFile for an unusable header."""
-    other_format = _OTHER_FORMATS.get(source.peek_start()[:1])
+def csv_rows(
+    source: ByteSource, columns: Columns, file_format: FileFormat
+) -> Iterator[LogRow | RowProblem]:
+    """Iterate over the rows, as text, without empty cells. UnusableFile for an unusable header.
+
+    Files with semicolons are taken to have decimal commas, unless the format says otherwise.
+    """
+    start = source.peek_start()
+    other_format = _OTHER_FORMATS.get(start[:1])
     if other_format:
         raise source.unusable(f"is named .csv, but looks like {other_format}")
     # The library's own limit, 131,072 characters a cell, would break off in the middle of a cell.
     csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    origin = Origin(source.name, "line", textual=True)
-    records = _records(_Lines(source.lines(origin), origin))
+    delimiter = file_format.delimiter or _find_delimiter(start, columns)
+    decimal = file_format.decimal or ("," if delimiter == ";" else ".")
+    origin = Origin(source.name, "line", True, decimal, file_format.zone)
+    records = _records(_Lines(source.lines(origin), origin, delimiter), delimiter)
     header = next(records, None)
     if header is None:
         raise source.unusable("is empty")
     if isinstance(header, RowProblem):
-        raise source.unusable(f"the header can't be read: {header.reason}")
+        reason = header.reason.replace(NOT_UTF8, f"{NOT_UTF8} (name the encoding by --encoding)")
+        raise source.unusable(f"the header can't be read: {reason}")
     _check(header.fields, source, columns)
     return _rows(records, header.fields, origin, columns)
+
+
+def _find_delimiter(start: bytes, columns: Columns) -> str:
+    """The delimiter by which the header has the most of the columns that are needed."""
+    header = [*start.decode(errors="replace").splitlines(), ""][:1]
+
+    def rank(delimiter: str) -> tuple[int, int]:
+        names = next(csv.reader(header, delimiter=delimiter), [])
+        return -len(columns.missing(names)), len(names)
+
+    return max(DELIMITERS, key=rank)
 
 
 def _check(header: list[str], source: ByteSource, columns: Columns) -> None:
@@ -74,14 +102,14 @@ def _rows(
             yield RowProblem(origin, record.number, "", reason)
 
 
-def _records(lines: "_Lines") -> Iterator[_Record | RowProblem]:
+def _records(lines: "_Lines", delimiter: str) -> Iterator[_Record | RowProblem]:
     """Iterate over records, without blank lines.
 
     A line end ends a record unless it is quoted. So where a record is bad and has no quote, the
     next line begins another; where it has one, nobody knows which lines its cell has, and the file
     ends there.
     """
-    parser = csv.reader(lines, strict=True)
+    parser = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
         lines.begin()
         try:
@@ -106,8 +134,13 @@ class _Lines:
     are what they are all the same.
     """
 
-    def __init__(self, lines: Iterator[Line | LongLine | RowProblem], origin: Origin) -> None:
+    def __init__(
+        self, lines: Iterator[Line | LongLine | RowProblem], origin: Origin, delimiter: str
+    ) -> None:
         self._lines, self._origin = lines, origin
+        mark = re.escape(delimiter)
+        cell = rf'(?:"(?:[^"]++|"")*+"|[^"{mark}\r\n]*+)'
+        self._record = re.compile(rf"{cell}(?:{mark}{cell})*+[\r\n]*+")
         self.begin()
 
     def begin(self) -> None:
@@ -153,7 +186,7 @@ class _Lines:
 
     def check_record(self) -> None:
         """csv.Error for a quote within a cell that does not begin with one."""
-        if self.has_quote and not _RECORD.fullmatch("".join(self._taken)):
+        if self.has_quote and not self._record.fullmatch("".join(self._taken)):
             raise csv.Error(_BARE_QUOTE)
 
     def problem(self, reason: str) -> RowProblem:

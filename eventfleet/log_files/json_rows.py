@@ -3,14 +3,16 @@
 from collections.abc import Iterator
 
 from eventfleet.log_files.byte_source import ByteSource, Line, LongLine
-from eventfleet.log_files.rows import Columns, LogRow, Origin, RowProblem, to_row
+from eventfleet.log_files.rows import Columns, FileFormat, LogRow, Origin, RowProblem, to_row
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
 
 _OTHER_FORMATS = {b"[": "a JSON array", b"<": "XML"}
 
 
-def json_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProblem]:
+def json_rows(
+    source: ByteSource, columns: Columns, file_format: FileFormat
+) -> Iterator[LogRow | RowProblem]:
     """Iterate over the objects, values unchanged. UnusableFile for a file of another format."""
     start = source.peek_start()
     if not start.startswith(b"{"):
@@ -18,7 +20,7 @@ def json_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProb
         raise source.unusable(
             f"is named as JSON lines (one object per line), but is {other_format}"
         )
-    origin = Origin(source.name, "line")
+    origin = Origin(source.name, "line", zone=file_format.zone)
     return _rows(source.lines(origin), origin, columns)
 
 

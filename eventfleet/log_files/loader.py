@@ -51,6 +51,7 @@ class Placement(NamedTuple):
     aggregate_id: str
     partition: int
     offset: int
+    row: int = 0
 
     @property
     def key(self) -> EventKey:
@@ -58,22 +59,23 @@ class Placement(NamedTuple):
 
 
 class Placements:
-    """The place of each event, in order: 16 bytes, the event's id and the aggregate's id each.
+    """The place of each event, in order: 24 bytes, the event's id and the aggregate's id each.
 
     Beyond 8 MiB they are kept in a temporary file.
     """
 
-    _ITEM = struct.Struct(">IQHH")
+    _ITEM = struct.Struct(">IQQHH")
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(max_size=8 * 1024 * 1024)  # noqa: SIM115
         self.ends: dict[int, int] = {}
 
     def add(self, placement: Placement) -> None:
-        event_id, aggregate_id, partition, offset = placement
+        event_id, aggregate_id, *place = placement
         ids = event_id.encode(), aggregate_id.encode()
-        self._file.write(self._ITEM.pack(partition, offset, *map(len, ids)) + b"".join(ids))
-        self.ends[partition] = max(self.ends.get(partition, 0), offset + 1)
+        self._file.write(self._ITEM.pack(*place, *map(len, ids)) + b"".join(ids))
+        partition, end = placement.partition, placement.offset + 1
+        self.ends[partition] = max(self.ends.get(partition, 0), end)
 
     def pages(self) -> Iterator[list[Placement]]:
         """All placements, in pages, from the first on."""
@@ -83,12 +85,21 @@ class Placements:
 
     def _read(self) -> Iterator[Placement]:
         while data := self._file.read(self._ITEM.size):
-            partition, offset, *lengths = self._ITEM.unpack(data)
+            partition, offset, row, *lengths = self._ITEM.unpack(data)
             event_id, aggregate_id = (self._file.read(length).decode() for length in lengths)
-            yield Placement(event_id, aggregate_id, partition, offset)
+            yield Placement(event_id, aggregate_id, partition, offset, row)
 
     def close(self) -> None:
         self._file.close()
+
+
+class RefusedRow(NamedTuple):
+    """A row that was refused or, as a command, rejected; `aggregate_id` is "" where unknown."""
+
+    row: int
+    aggregate_id: str
+    outcome: str
+    reason: str
 
 
 @dataclass
@@ -115,15 +126,23 @@ class LoadReport:
 
     def __post_init__(self) -> None:
         self.placements = Placements()
+        self.on_refusal: Callable[[RefusedRow], object] | None = None
 
-    def reject(self, reason: str) -> None:
+    def reject(self, reason: str, at: Placement) -> None:
         """Count a rejection; reasons beyond the first MAX_REASONS different ones are dropped."""
         self.rejected += 1
+        if self.on_refusal:
+            self.on_refusal(RefusedRow(at.row, at.aggregate_id, "rejected", reason))
         if reason in self.reasons or len(self.reasons) < MAX_REASONS:
             self.reasons[reason] = self.reasons.get(reason, 0) + 1
 
-    def refuse(self, problem: str) -> None:
+    def refuse_placed(self, problem: str, at: Placement) -> None:
+        self.refuse(problem, RefusedRow(at.row, at.aggregate_id, "refused", problem))
+
+    def refuse(self, problem: str, row: RefusedRow) -> None:
         self.refused += 1
+        if self.on_refusal:
+            self.on_refusal(row)
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(problem)
 
@@ -145,11 +164,13 @@ async def load(
     *,
     partitions: int,
     commands: bool = False,
+    on_refusal: Callable[[RefusedRow], object] | None = None,
 ) -> LoadReport:
     """Produce every row that is an event (or command) of the domain, in order, in bounded batches.
 
     Each goes to the partition of its aggregate among `partitions`, also where the topic has got
-    more of them meanwhile. Pending rows of the report are in the log. ServerUnavailable when the
+    more of them meanwhile. Pending rows of the report are in the log. `on_refusal` gets each row
+    that is refused or rejected, now or later. ServerUnavailable when the
     log gave no acknowledgement: load again, since events that are stored are not stored twice.
     TakesCommandsOnly when events are loaded into a domain with command rules.
     """
@@ -158,6 +179,7 @@ async def load(
     topics, make = Topics.of(domain.name), to_commands if commands else to_events
     topic = topics.commands if commands else topics.events
     report, started = LoadReport(), time.monotonic()
+    report.on_refusal = on_refusal
     try:
         for batch in _batches(make(rows, domain), report):
             await _produce(batch, topic, partitions, writer, report)
@@ -177,7 +199,7 @@ def _batches(
     for event in events:
         report.offered += 1
         if isinstance(event, RowProblem):
-            report.refuse(str(event))
+            report.refuse(str(event), RefusedRow(event.number, event.case, "refused", event.why))
             continue
         batch.append(event)
         size += len(event.value)
@@ -204,7 +226,7 @@ async def _produce(
     for ready, position in zip(batch, positions, strict=True):
         _, partition, offset = position
         report.placements.add(
-            Placement(ready.event.id, ready.event.aggregate_id, partition, offset)
+            Placement(ready.event.id, ready.event.aggregate_id, partition, offset, ready.number)
         )
     report.pending += len(positions)
 
@@ -305,14 +327,16 @@ async def _classify(
     topics, epoch = Topics.of(domain), await store.registry.epoch()
     for page in report.placements.pages():
         stored = await store.find([at.key for at in page])
-        for event_id, aggregate_id, partition, offset in page:
-            event = stored.get(EventKey(aggregate_id, event_id))
+        for at in page:
+            event, partition, offset = stored.get(at.key), at.partition, at.offset
             if event is not None and event.position == str(Position(epoch, partition, offset)):
                 report.accepted += 1
             elif event is not None:
                 report.repeated += 1
             elif offset < committed.get(partition, 0):
                 where = f"{topics.events}, partition {partition}, offset {offset}"
-                report.refuse(f"{where}: append made it a dead letter, see {topics.dead_letters}")
+                report.refuse_placed(
+                    f"{where}: append made it a dead letter, see {topics.dead_letters}", at
+                )
             else:
                 report.pending += 1

@@ -7,18 +7,22 @@ from types import TracebackType
 from eventfleet.log_files.byte_source import ByteSource
 from eventfleet.log_files.csv_rows import csv_rows
 from eventfleet.log_files.json_rows import json_rows
-from eventfleet.log_files.rows import Columns, LogRow, RowProblem, UnusableFile
+from eventfleet.log_files.rows import Columns, FileFormat, LogRow, RowProblem, UnusableFile
 from eventfleet.log_files.xes_rows import xes_rows
 
 READERS = {".csv": csv_rows, ".jsonl": json_rows, ".ndjson": json_rows, ".xes": xes_rows}
 
 
 class LogFile:
-    """An open log: a context manager, to be iterated once. `size`, `bytes_read`: bytes on disk."""
+    """An open log: a context manager, to be iterated once. `size`, `bytes_read`: bytes on disk.
+
+    `without_zone` and `without_time` count rows so far, by how their times were written.
+    """
 
     def __init__(self, source: ByteSource, rows: Iterator[LogRow | RowProblem]) -> None:
         self._source = source
         self._rows = rows
+        self.without_zone = self.without_time = 0
 
     @property
     def size(self) -> int:
@@ -29,7 +33,11 @@ class LogFile:
         return self._source.bytes_read
 
     def __iter__(self) -> Iterator[LogRow | RowProblem]:
-        return self._rows
+        for row in self._rows:
+            if isinstance(row, LogRow):
+                self.without_zone += not row.has_zone
+                self.without_time += row.time is None
+            yield row
 
     def __enter__(self) -> "LogFile":
         return self
@@ -43,7 +51,9 @@ class LogFile:
         self._source.close()
 
 
-def open_log(path: Path | str, columns: Columns | None = None) -> LogFile:
+def open_log(
+    path: Path | str, columns: Columns | None = None, file_format: FileFormat | None = None
+) -> LogFile:
     """Open a log; iterating yields its rows in order, with a RowProblem for each unusable row.
 
     Columns have the names of process mining by default. UnusableFile when nothing can be loaded:
@@ -56,5 +66,6 @@ def open_log(path: Path | str, columns: Columns | None = None) -> LogFile:
     if reader is None:
         known = ", ".join(READERS)
         raise UnusableFile(f"{path}: a log file ends in one of {known}, each also with .gz")
-    source = ByteSource(path, zipped)
-    return LogFile(source, reader(source, columns or Columns()))
+    file_format = file_format or FileFormat()
+    source = ByteSource(path, zipped, file_format.encoding)
+    return LogFile(source, reader(source, columns or Columns(), file_format))

@@ -13,10 +13,13 @@ from eventfleet.log_files.rows import NO_COLUMNS, LogRow, RowProblem
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
+from eventfleet.model.type_checks import number_fields
+from eventfleet.stores.clock import SystemClock
 from eventfleet.topics.codec import decode, encode, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import wire_name
+from eventfleet.topics.values import read_number
 
 NAMESPACE = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
 
@@ -25,10 +28,12 @@ Payloads = Mapping[str, type[Event] | type[Command]]
 
 
 class ReadyRecord(NamedTuple):
-    """An event (or a command, in an event's envelope) that its domain accepts, and its bytes."""
+    """An event (or a command, in an event's envelope) that its domain accepts, its bytes, and the
+    number of its row."""
 
     event: EventRecord
     value: bytes
+    number: int = 0
 
 
 def to_events(
@@ -64,7 +69,7 @@ def _convert(
         try:
             yield builder.build(row)
         except InvalidRecord as error:
-            yield RowProblem(row.origin, row.number, error.field, error.reason)
+            yield RowProblem(row.origin, row.number, error.field, error.reason, row.case)
 
 
 class _Builder:
@@ -73,6 +78,7 @@ class _Builder:
     def __init__(self, domain: Domain[Any]) -> None:
         self._domain = domain
         self._seen: dict[int, int] = {}
+        self._started_at = SystemClock().now()
 
     def schema_version(self, activity: str) -> int:
         """The newest schema version; InvalidRecord for an activity unknown to the domain."""
@@ -91,7 +97,7 @@ class _Builder:
                 type=row.activity,
                 domain=self._domain.name,
                 aggregate_id=row.case,
-                time=row.time,
+                time=row.time or self._started_at,
                 data=data,
                 schema_version=schema_version,
                 actor=row.actor,
@@ -100,7 +106,7 @@ class _Builder:
         except orjson.JSONEncodeError as error:
             raise InvalidRecord("data", str(error)) from None
         self.check(decode(value))
-        return ReadyRecord(event, value)
+        return ReadyRecord(event, value, row.number)
 
     def _data(self, row: LogRow) -> tuple[Data, Mapping[str, Any]]:
         """The payload, and its fields from columns that `Columns` names."""
@@ -110,7 +116,7 @@ class _Builder:
         names = row.named.keys() & kind.__struct_encode_fields__
         shared = {name: row.named[name] for name in names}
         if row.origin.textual:
-            return _from_text(row.data | shared, kind), shared
+            return _from_text(row.data | shared, kind, row.origin.decimal), shared
         payload = row.data.get("data")
         if not isinstance(payload, dict):
             return row.data | shared, shared
@@ -162,10 +168,15 @@ class _CommandBuilder(_Builder):
         parse_command(self._domain, record)
 
 
-def _from_text(cells: Data, kind: type[Event] | type[Command]) -> Data:
+def _from_text(cells: Data, kind: type[Event] | type[Command], decimal: str) -> Data:
     """Convert the cells to the types of the schema; absent cells stay absent."""
+    cells = dict(cells)
     try:
+        for name in number_fields(kind) & cells.keys():
+            cells[name] = read_number(cells[name], decimal)
         payload = msgspec.to_builtins(msgspec.convert(cells, kind, strict=False))
     except msgspec.ValidationError as error:
         raise to_invalid_record(error, "data") from None
+    except ValueError as error:
+        raise InvalidRecord(f"data.{name}", str(error)) from None
     return {name: payload[name] for name in cells if name in payload}

@@ -1,7 +1,7 @@
 """Counts the replies to the commands of a load, from `<domain>.replies`."""
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -54,14 +54,16 @@ async def await_replies(
     async def classify(committed: Mapping[int, int]) -> None:
         bounds = await group_progress.reader.watermarks(topics.replies)
         for partition in sorted(report.placements.ends):
-            waiting = Counter(at.key for at in _placed(report, partition))
+            waiting = defaultdict[EventKey, list[Placement]](list)
+            for at in _placed(report, partition):
+                waiting[at.key].append(at)
             start, end = starts.get(partition, 0), bounds[partition].end
             async for record in group_progress.reader.read(topics.replies, partition, start, end):
                 reply = msgspec.json.decode(record.value or b"", type=LoadReply)
-                if waiting[reply.key]:
-                    waiting[reply.key] -= 1
-                    _count(report, reply)
-            _unanswered(report, partition, +waiting, committed.get(partition, 0), topics)
+                if placed := waiting.get(reply.key):
+                    _count(report, reply, placed.pop(0))
+            unanswered = [at for placed in waiting.values() for at in placed]
+            _count_unanswered(report, unanswered, committed.get(partition, 0), topics)
 
     await await_group(report, topics.commands, group_progress, classify, progress)
 
@@ -71,30 +73,25 @@ def _placed(report: LoadReport, partition: int) -> list[Placement]:
     return [at for page in pages for at in page if at.partition == partition]
 
 
-def _count(report: LoadReport, reply: LoadReply) -> None:
+def _count(report: LoadReport, reply: LoadReply, at: Placement) -> None:
     match reply.outcome:
         case "accepted":
             report.accepted += 1
         case "repeated":
             report.repeated += 1
         case "rejected":
-            report.reject(reply.reason)
+            report.reject(reply.reason, at)
         case other:
-            report.refuse(f"command {reply.command_id}: replied {other!r}")
+            report.refuse_placed(f"command {reply.command_id}: replied {other!r}", at)
 
 
-def _unanswered(
-    report: LoadReport, partition: int, waiting: Counter[EventKey], passed: int, topics: Topics
+def _count_unanswered(
+    report: LoadReport, unanswered: Iterable[Placement], passed: int, topics: Topics
 ) -> None:
     """Count commands without a reply: dead letters if the role has passed them, else pending."""
-    if not waiting:
-        return
-    for at in _placed(report, partition):
-        if not waiting[at.key]:
-            continue
-        waiting[at.key] -= 1
+    for at in unanswered:
         if at.offset < passed:
-            where = f"{topics.commands}, partition {partition}, offset {at.offset}"
-            report.refuse(f"{where}: no reply, see {topics.dead_letters}")
+            where = f"{topics.commands}, partition {at.partition}, offset {at.offset}"
+            report.refuse_placed(f"{where}: no reply, see {topics.dead_letters}", at)
         else:
             report.pending += 1

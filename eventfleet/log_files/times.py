@@ -1,7 +1,7 @@
 """Parses the times of process logs."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 
 from eventfleet.topics.event import truncate_to_milliseconds
 
@@ -18,15 +18,29 @@ def parse_time(value: object) -> datetime:
     the date, and `UTC` or `GMT` as offset. Day-first and month-first dates are refused, since
     they can't be told apart. ValueError gives the reason.
     """
+    return in_utc(read_time(value), UTC)
+
+
+def read_time(value: object) -> datetime:
+    """Read a time as `parse_time` does, as it is written: with its offset, or without one."""
     if value is None or value == "":
         raise ValueError("is missing" if value is None else "is empty")
     if not isinstance(value, str):
         raise ValueError(f"{_short(value)} is not a time written as text")
     try:
         moment = _read(value.strip())
-        return truncate_to_milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+        truncate_to_milliseconds(moment.replace(tzinfo=moment.tzinfo or UTC))
     except (ValueError, OverflowError):
         raise ValueError(f"{_short(value)} is not a time") from None
+    return moment
+
+
+def in_utc(moment: datetime, zone: tzinfo) -> datetime:
+    """Return the moment in UTC, cut to whole milliseconds; the zone is for one without its own.
+
+    ValueError: in UTC it is outside the years 1 to 9999.
+    """
+    return truncate_to_milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=zone))
 
 
 def _read(text: str) -> datetime:

@@ -7,8 +7,17 @@ from typing import Any
 from xml.parsers import expat
 
 from eventfleet.log_files.byte_source import BUFFER_BYTES, MAX_LINE_BYTES, READ_ERRORS, ByteSource
-from eventfleet.log_files.rows import THE_END, Columns, LogRow, Origin, RowProblem, to_row
+from eventfleet.log_files.rows import (
+    THE_END,
+    Columns,
+    FileFormat,
+    LogRow,
+    Origin,
+    RowProblem,
+    to_row,
+)
 from eventfleet.topics.codec import INT64, MAX_DEPTH
+from eventfleet.topics.values import read_number
 
 _KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
 _SCOPES = {("", "log"), ("log", "trace"), ("log", "event"), ("trace", "event")}
@@ -16,7 +25,9 @@ _ROWS = ("trace", "event")
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def xes_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProblem]:
+def xes_rows(
+    source: ByteSource, columns: Columns, file_format: FileFormat
+) -> Iterator[LogRow | RowProblem]:
     """Iterate over the events: their attributes, and their trace's with the prefix `case:`.
 
     Values keep their types; dates stay text. An attribute with attributes of its own becomes
@@ -25,7 +36,7 @@ def xes_rows(source: ByteSource, columns: Columns) -> Iterator[LogRow | RowProbl
     """
     if not source.peek_start().startswith(b"<"):
         raise source.unusable("is named .xes, but is not XML")
-    events = _XesParser(source, columns)
+    events = _XesParser(source, columns, file_format)
     while not events.within_log:
         if not events.advance():
             raise source.unusable(f"is named .xes, but {events.break_reason}")
@@ -77,14 +88,14 @@ def _typed(kind: str, text: str) -> Any:
 
 
 def _int64(text: str) -> int:
-    number = int(text)
+    number = int(read_number(text))
     if number not in INT64:
         raise ValueError
     return number
 
 
 def _finite(text: str) -> float:
-    number = float(text)
+    number = float(read_number(text))
     if not math.isfinite(number):
         raise ValueError
     return number
@@ -111,18 +122,18 @@ class _Holder:
 class _XesParser:
     """The push parser: takes bytes, gives rows."""
 
-    def __init__(self, source: ByteSource, columns: Columns) -> None:
+    def __init__(self, source: ByteSource, columns: Columns, file_format: FileFormat) -> None:
         self.within_log = False
         self.break_reason = ""
         self._source, self._columns = source, columns
-        self._origin = Origin(source.name, "event")
+        self._origin = Origin(source.name, "event", zone=file_format.zone)
         self._found: list[LogRow | RowProblem] = []
         self._count = 0
         self._fed = self._mark = 0
         self._scopes = [""]
         self._open: list[_Attribute] = []
         self._trace, self._event = _Holder("case:"), _Holder("")
-        self._parser = expat.ParserCreate()
+        self._parser = expat.ParserCreate("UTF-8" if source.encoding else None)
         self._parser.StartElementHandler = self._start
         self._parser.EndElementHandler = self._end
         self._parser.StartDoctypeDeclHandler = self._doctype

@@ -1,5 +1,6 @@
 """Checks of payload classes that save the check of every single payload."""
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -43,6 +44,19 @@ def json_kinds(annotation: Any) -> set[str]:
     kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     found = {JSON_KINDS.get(type(each), "") for each in kinds}
     return set() if "" in found else found
+
+
+@cache
+def number_fields(payload: type[msgspec.Struct]) -> frozenset[str]:
+    """Return the fields that hold numbers, and no text, on the wire."""
+    return frozenset(f.encode_name for f in _shape(payload).fields if _is_number(f.type))
+
+
+def _is_number(kind: inspect.Type) -> bool:
+    if isinstance(kind, inspect.UnionType):
+        others = [each for each in kind.types if not isinstance(each, inspect.NoneType)]
+        return all(map(_is_number, others))
+    return isinstance(kind, inspect.IntType | inspect.FloatType | inspect.DecimalType)
 
 
 def _is_storable_type(kind: inspect.Type) -> bool:

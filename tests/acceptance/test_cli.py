@@ -299,13 +299,34 @@ def test_load_reports_refused_rows_and_loads_the_others(
         "who,what,when,owner\nbad,Opened,2026-03-01,Ann\n,Opened,2026-03-01,Bob\nx,Nap,2026-03-01,\n"
     )
     columns = ("--case", "who", "--activity", "what", "--time", "when")
-    done = shell.run("load", path.name, "--domain", names[0], *columns)
+    done = shell.run("load", path.name, "--domain", names[0], *columns, "--refused", "refused.csv")
     assert done.returncode == 1
+    assert "2 times have no zone and were taken as UTC" in done.stderr
+    refused = (shell.folder / "refused.csv").read_text().splitlines()
+    assert refused[:2] == ["row,aggregate_id,outcome,reason", "3,,refused,who: is missing"]
+    assert refused[2].startswith("4,x,refused,\"type: 'Nap' is not one of ")
     table = [tuple(line.split()) for line in done.stdout.splitlines()]
     assert {("offered", "3"), ("accepted", "1"), ("repeated", "0"), ("refused", "2")} <= set(table)
     assert "bad.csv, line 3: who: is missing" in done.stderr
     assert "bad.csv, line 4: " in done.stderr
     assert shell.json("state", names[0], "bad")["state"] == {"owner": "Ann", "balance": 0}
+
+
+def test_load_of_a_file_as_a_spreadsheet_of_another_country_writes_it(
+    shell: CliShell, names: list[str], worker: Started
+) -> None:
+    path = shell.folder / "tabelle.csv"
+    path.write_bytes("who;what;when;owner\nmüller;Opened;2026-03-01 12:00;Jörg\n".encode("cp1252"))
+    columns = ("--case", "who", "--activity", "what", "--time", "when")
+    options = ("--encoding", "windows-1252", "--zone", "Europe/Berlin")
+    report = shell.json("load", path.name, "--domain", names[0], *columns, *options)
+    assert report["accepted"] == 1
+    assert shell.json("state", names[0], "müller")["state"] == {"owner": "Jörg", "balance": 0}
+    told = shell.run("events", names[0], "müller", "--json").stdout
+    assert json.loads(told)["time"] == "2026-03-01T11:00:00Z"
+    for wrong in (("--zone", "Berlin"), ("--encoding", "ansi-x"), ("--delimiter", ";;")):
+        done = shell.run("load", path.name, "--domain", names[0], *wrong)
+        assert (done.returncode, repr(wrong[1]) in done.stderr) == (2, True)
 
 
 def test_load_of_a_file_that_is_absent(shell: CliShell, names: list[str]) -> None:

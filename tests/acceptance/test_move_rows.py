@@ -270,7 +270,7 @@ def test_rows_of_an_asynchronous_domain_and_bad_ones_by_line_and_column(
     assert (first["offered"], first["accepted"], first["refused"]) == (6, 2, 4)
     assert first["problems"] == [
         f"{path}, line 3: id: is missing",
-        f"{path}, line 4: data.total: Expected `int`, got `str`",
+        f"{path}, line 4: data.total: 'much' is not a number",
         f"{path}, line 5: customer: is missing",
         f"{path}, line 6: at: 'yesterday' is not a time",
     ]

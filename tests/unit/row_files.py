@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.log_files import Columns, LogRow, RowProblem, UnusableFile, open_log
+from eventfleet.log_files import Columns, FileFormat, LogRow, RowProblem, UnusableFile, open_log
 
 
 def write(path: Path, text: str | bytes) -> Path:
@@ -12,9 +12,11 @@ def write(path: Path, text: str | bytes) -> Path:
     return path
 
 
-def read(path: Path, columns: Columns | None = None) -> tuple[list[LogRow], list[str]]:
+def read(
+    path: Path, columns: Columns | None = None, file_format: FileFormat | None = None
+) -> tuple[list[LogRow], list[str]]:
     """The rows, and the problems without the folder's name."""
-    with open_log(path, columns) as log:
+    with open_log(path, columns, file_format) as log:
         items = list(log)
     problems = [str(item) for item in items if isinstance(item, RowProblem)]
     folder = f"{path.parent}/"

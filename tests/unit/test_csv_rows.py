@@ -2,12 +2,14 @@
 
 import gzip
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
-from eventfleet.log_files import Columns, UnusableFile, open_log
+from eventfleet.log_files import Columns, FileFormat, LogRow, UnusableFile, open_log
 from tests.unit.row_files import read, refusal, write
 
 HEADER = "case:concept:name,concept:name,time:timestamp,note\n"
@@ -31,6 +33,78 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "id,what,when\n1,Check,2011-10-11\n")
     rows, _ = read(path, Columns(case="id", activity="what", time="when"))
     assert [(r.case, r.activity, r.data) for r in rows] == [("1", "Check", {})]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|", ","])
+def test_the_header_tells_the_delimiter(tmp_path: Path, delimiter: str) -> None:
+    text = HEADER + 'c-1,Check,2011-10-11,"a,b;c|d\te"\n'
+    swapped = text.translate(str.maketrans({",": delimiter, delimiter: ","}))
+    rows, problems = read(write(tmp_path / "a.csv", swapped))
+    assert problems == []
+    note = "a,b;c|d\te".translate(str.maketrans({",": delimiter, delimiter: ","}))
+    assert [(r.case, r.activity, r.data) for r in rows] == [("c-1", "Check", {"note": note})]
+    assert rows[0].origin.decimal == ("," if delimiter == ";" else ".")
+
+
+def test_a_delimiter_that_is_named_and_quotes_of_such_a_file(tmp_path: Path) -> None:
+    text = HEADER.replace(",", "^") + f'c-1^Check^{TIME}^"a^b"\nc-2^Check^{TIME}^5" pipe\n'
+    path = write(tmp_path / "a.csv", text)
+    rows, problems = read(path, file_format=FileFormat(delimiter="^", decimal=","))
+    assert [(r.data, r.origin.decimal) for r in rows] == [({"note": "a^b"}, ",")]
+    assert problems[0].startswith("a.csv, line 3: is not CSV: a quote within a cell")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz"])
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [("utf-16", ""), ("utf-32", ""), ("utf-8-sig", ""), ("cp1252", "cp1252"), ("utf-16-le",) * 2],
+)
+def test_encodings_by_byte_order_mark_and_by_name(
+    tmp_path: Path, name: str, written: str, named: str
+) -> None:
+    raw = (HEADER + row("größe", "€") * 5_000).encode(written)
+    path = write(tmp_path / name, gzip.compress(raw) if name.endswith("gz") else raw)
+    rows, problems = read(path, file_format=FileFormat(encoding=named))
+    assert problems == []
+    assert {(r.case, r.data["note"]) for r in rows} == {("größe", "€")}
+    assert len(rows) == 5_000
+
+
+def test_bytes_that_an_encoding_lacks_cost_their_own_line_alone(tmp_path: Path) -> None:
+    raw = (HEADER + row("c-1") + row("c-2", "?") + row("c-3")).encode().replace(b"?", b"\x81")
+    rows, problems = read(write(tmp_path / "a.csv", raw), file_format=FileFormat(encoding="cp1252"))
+    assert [r.case for r in rows] == ["c-1", "c-3"]
+    assert problems[0].startswith("a.csv, line 3: is not UTF-8: byte ")
+
+
+def test_times_without_a_zone_are_of_the_zone_that_is_named(tmp_path: Path) -> None:
+    text = HEADER + "c-1,Check,2011-10-11 13:45,\nc-2,Check,2011-12-11 13:45,\n" + row("c-3")
+    path = write(tmp_path / "a.csv", text)
+    berlin = FileFormat(zone=ZoneInfo("Europe/Berlin"))
+    with open_log(path, file_format=berlin) as log:
+        times = [row.time.isoformat() for row in log if isinstance(row, LogRow) and row.time]
+    assert times == [f"2011-{at}+00:00" for at in ("10-11T11:45:00", "12-11T12:45:00")] + [
+        "2011-10-11T11:45:40+00:00"
+    ]
+    assert (log.without_zone, log.without_time) == (2, 0)
+    rows, _ = read(path)
+    assert rows[0].time == datetime(2011, 10, 11, 13, 45, tzinfo=UTC)
+
+
+def test_a_time_is_missing_only_where_it_may_be(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "id,at\n1,\n2,2024-03-01\n3,soon\n")
+    named = Columns(case="id", time="at", fixed_activity="Open", time_optional=True)
+    with open_log(path, named) as log:
+        first, second, third = log
+    assert isinstance(first, LogRow)
+    assert isinstance(second, LogRow)
+    assert (first.time, second.time) == (None, datetime(2024, 3, 1, tzinfo=UTC))
+    assert str(third).endswith("line 4: at: 'soon' is not a time")
+    assert log.without_time == 1
+    rows, _ = read(path, replace(named, time="when"))
+    assert [row.time for row in rows] == [None] * 3
+    with pytest.raises(UnusableFile, match="has no column 'when'"):
+        open_log(path, replace(named, time="when", time_optional=False))
 
 
 MESSAGES = Columns(case="room", time="sent", id="id", actor="sender", fixed_activity="SendMessage")
@@ -269,7 +343,13 @@ def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
             "a.csv: is gzip-compressed: its name must end in .gz",
         ),
         ("a.csv", b"\x7fELF\x00\x01", "a.csv: is binary or not in UTF-8"),
-        ("a.csv", HEADER.encode("utf-16"), "a.csv: is binary or not in UTF-8"),
+        ("a.csv", HEADER.encode("utf-16-le"), "a.csv: is binary or not in UTF-8"),
+        (
+            "a.csv",
+            "größe,x\n".encode("latin-1"),
+            "a.csv: the header can't be read: is not UTF-8 (name the encoding by --encoding): "
+            "byte 3 is 0xf6",
+        ),
         ("a.csv", b'\n{"a": 1}\n', "a.csv: is named .csv, but looks like JSON"),
         ("a.csv", b"<log/>", "a.csv: is named .csv, but looks like XML"),
         (

@@ -300,5 +300,5 @@ def test_placements_come_back_in_order_also_from_disk() -> None:
     assert max(len(page) for page in pages) <= PAGE_PLACEMENTS
     back = [placement.offset for page in pages for placement in page]
     assert back == list(range(count))
-    assert pages[0][1] == ("00000000-0000-5000-8000-000000000001", "주문-1", 1, 1)
+    assert pages[0][1] == ("00000000-0000-5000-8000-000000000001", "주문-1", 1, 1, 0)
     assert placements.ends == {0: 319_999, 1: 320_000, 2: 319_998}

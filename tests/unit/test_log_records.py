@@ -7,12 +7,13 @@ from uuid import UUID, uuid5
 
 import pytest
 
+from eventfleet import Command, Domain, Emits, Event, State
 from eventfleet.deciders.command_parser import parse_command
 from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.log_files import Columns, RowProblem, open_log
-from eventfleet.log_files.records import to_commands, to_events
+from eventfleet.log_files.records import ReadyRecord, to_commands, to_events
 from eventfleet.log_files.rows import LogRow, Origin
 from eventfleet.topics.codec import decode, decode_command
 from eventfleet.topics.event import EventRecord
@@ -22,6 +23,27 @@ DATA = Path(__file__).parent / "data"
 LINE = Origin("a.jsonl", "line")
 CELLS = Origin("a.csv", "line", textual=True)
 TIME = datetime(2024, 3, 1, 9, tzinfo=UTC)
+
+
+class Read(Command):
+    value: float | None = None
+
+
+class ValueRead(Event):
+    value: float | None = None
+
+
+class Meter(State):
+    value: float | None = None
+
+
+METER = Domain(
+    "meter",
+    state=Meter,
+    evolve=lambda meter, event: Meter(value=event.value),
+    events=[ValueRead],
+    commands=[Emits(Read, ValueRead)],
+)
 PLACED = {"customer": "Ada", "total": 1250, "currency": "EUR"}
 
 
@@ -97,7 +119,10 @@ def test_cells_of_a_typed_payload_get_the_types_of_its_schema(tmp_path: Path) ->
             row("Paid", {"data": {"amount": 5}, "tip": 1}),
             "a.jsonl, line 1: data: is an object, but the row has other columns too: tip",
         ),
-        (row("Paid", {"amount": "five"}, CELLS), "a.csv, line 1: data.amount: Expected `int`"),
+        (
+            row("Paid", {"amount": "five"}, CELLS),
+            "a.csv, line 1: data.amount: 'five' is not a number",
+        ),
         (
             row("Paid", {"amount": "9223372036854775808"}, CELLS),
             "a.csv, line 1: data.amount: Expected `int` <= 9007199254740992",
@@ -232,6 +257,32 @@ def test_a_payload_in_an_object_of_its_own_is_the_whole_payload_and_its_ids_too(
     assert (one.data, other.data) == ({"reason": "late"}, {"reason": "broken"})
     [again] = commands([broken], orders)
     assert again.id == other.id != one.id
+
+
+def test_a_comma_may_be_the_decimal_mark() -> None:
+    origin = CELLS._replace(decimal=",")
+    [ready] = to_commands([LogRow(origin, 1, "m-1", "Read", TIME, {"value": "-12,5"})], METER)
+    assert isinstance(ready, ReadyRecord)
+    assert ready.event.data == {"value": -12.5}
+    for cell in ("1.500", "1.234,5", "1,2,3", ""):
+        [bad] = to_commands([LogRow(origin, 1, "m-1", "Read", TIME, {"value": cell})], METER)
+        assert str(bad).endswith(f"data.value: {cell!r} is not a number with ',' as decimal mark")
+
+
+@pytest.mark.parametrize("cell", ["1_000", "١٢", "+5", "007", "1,5", "NaN", "inf", ".5", "5."])
+def test_a_number_in_a_cell_is_written_as_json_writes_it(cell: str) -> None:
+    [bad] = to_commands([LogRow(CELLS, 1, "m-1", "Read", TIME, {"value": cell})], METER)
+    assert str(bad).endswith(f"data.value: {cell!r} is not a number")
+
+
+def test_a_command_without_a_time_gets_that_of_the_load_and_the_same_id_each_time() -> None:
+    rows = [row("Deposit", {"amount": "12"}, CELLS)._replace(time=None)]
+    before = datetime.now(UTC).replace(microsecond=0)
+    one, other = (*to_commands(rows, bank), *to_commands(rows, bank))
+    assert isinstance(one, ReadyRecord)
+    assert isinstance(other, ReadyRecord)
+    assert one.event.id == other.event.id
+    assert before <= one.event.time <= datetime.now(UTC)
 
 
 def test_a_bad_row_is_named_and_the_rows_after_it_become_commands() -> None:

@@ -1,6 +1,7 @@
 """What became of commands, counted from their answers, over the log in memory."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +15,8 @@ from eventfleet.log_files.loader import (
     MAX_REASONS,
     GroupProgress,
     LoadReport,
+    Placement,
+    RefusedRow,
     TakesCommandsOnly,
     load,
 )
@@ -59,7 +62,12 @@ class ReplyFleet:
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
 
-    async def load(self, *activities: str, cases: int = 12) -> tuple[LoadReport, dict[int, int]]:
+    async def load(
+        self,
+        *activities: str,
+        cases: int = 12,
+        on_refusal: Callable[[RefusedRow], object] | None = None,
+    ) -> tuple[LoadReport, dict[int, int]]:
         rows = [
             LogRow(ORIGIN, number, f"case-{case}", activity, TIME, {})
             for case in range(cases)
@@ -67,7 +75,8 @@ class ReplyFleet:
         ]
         starts = await replies.end_offsets(self.reader, "process_log")
         producer = MemoryProducer(self.log)
-        return await load(rows, DOMAIN, producer, partitions=PARTITIONS, commands=True), starts
+        options = {"partitions": PARTITIONS, "on_refusal": on_refusal}
+        return await load(rows, DOMAIN, producer, commands=True, **options), starts
 
     async def commands(self) -> list[LogRecord]:
         topic = "process_log.commands"
@@ -111,6 +120,20 @@ async def test_rows_become_commands_in_their_order_with_ids_that_are_made_again(
         ids = [command.id for command in mine]
         assert ids[:3] == ids[3:]
         assert len(set(ids)) == 3, "true duplicates stay apart"
+
+
+async def test_rows_that_are_rejected_or_get_no_reply_are_named() -> None:
+    fleet = ReplyFleet()
+    refused: list[RefusedRow] = []
+    loaded = await fleet.load("open", "close", "close", cases=1, on_refusal=refused.append)
+    for record, outcome in zip(await fleet.commands(), ("accepted", "rejected", ""), strict=True):
+        if outcome:
+            fleet.answer(record, outcome, reason="late")
+        fleet.passed(record)
+    await fleet.settle(loaded)
+    [rejected, unanswered] = refused
+    assert rejected == (1, "case-0", "rejected", "late")
+    assert (unanswered[:3], "no reply" in unanswered.reason) == ((2, "case-0", "refused"), True)
 
 
 async def test_answers_are_counted_and_rejections_by_reason() -> None:
@@ -198,10 +221,10 @@ async def test_a_load_keeps_to_the_fleets_partitions_though_others_are_added() -
 
 
 def test_reasons_that_are_all_different_do_not_fill_the_memory() -> None:
-    report = LoadReport()
+    report, at = LoadReport(), Placement("c", "a", 0, 0)
     for number in range(3 * MAX_REASONS):
-        report.reject(f"{number} is too much")
-        report.reject("0 is too much")
+        report.reject(f"{number} is too much", at)
+        report.reject("0 is too much", at)
     assert report.rejected == 6 * MAX_REASONS
     assert len(report.reasons) == MAX_REASONS
     rows = dict(rejections(report))

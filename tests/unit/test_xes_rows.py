@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.log_files import LogRow, open_log
+from eventfleet.log_files import FileFormat, LogRow, open_log
 from tests.unit.row_files import read, refusal, write
 
 SAMPLE = Path(__file__).parent / "data" / "permits.xes"
@@ -53,6 +53,8 @@ def test_bad_events_are_named_and_the_others_are_read() -> None:
     ("attribute", "problem"),
     [
         ('<int key="n" value="9223372036854775808"/>', "n: '9223372036854775808' is not of"),
+        ('<int key="n" value="1_000"/>', "n: '1_000' is not of type int"),
+        ('<float key="n" value="١٢"/>', "n: '١٢' is not of type float"),
         ('<float key="n" value="NaN"/>', "n: 'NaN' is not of type float"),
         ('<boolean key="n" value="yes"/>', "n: 'yes' is not of type boolean"),
         ('<string key="n"/>', "n: has no value"),
@@ -103,6 +105,18 @@ def test_an_event_or_trace_within_another_ends_the_file(
     assert len(problems) == 1
     assert f": has a <{tag}> within <{within}>: " in problems[0]
     assert problems[0].endswith("the rest of the file is not read")
+
+
+@pytest.mark.parametrize(
+    ("written", "declared", "named"),
+    [("utf-16", "UTF-16", ""), ("cp1252", "windows-1252", ""), ("cp1252", "UTF-8", "cp1252")],
+)
+def test_encodings(tmp_path: Path, written: str, declared: str, named: str) -> None:
+    text = f'<?xml version="1.0" encoding="{declared}"?>' + log(event(name="größe"))
+    path = write(tmp_path / "a.xes", text.encode(written))
+    rows, problems = read(path, file_format=FileFormat(encoding=named))
+    assert problems == []
+    assert [row.activity for row in rows] == ["größe"]
 
 
 def test_attributes_that_are_nested_too_deep_cost_their_event_alone(tmp_path: Path) -> None:
