@@ -40,6 +40,12 @@ async def _find_fault(
     """Say why there is no need of a new epoch; else nothing."""
     name, topic = context.domain.name, context.topics.events
     count = await context.stores.events.registry.partition_count()
+    if count not in (None, len(marks)) and context.domain.views:
+        return (
+            f"{topic} has {len(marks)} partitions, but the stored events were divided by {count}, "
+            "and views are built partition by partition: the number of a domain with views can't "
+            f"be changed. Recreate the domain's topics with {count}"
+        )
     if noted.keys() - marks.keys() or count not in (None, len(marks)):
         return ""
     for partition, offset in noted.items():

@@ -68,12 +68,12 @@ def find_stored_fault(settings: Settings, domain: Domain[Any], count: int | None
     if count in (None, settings.partitions):
         return ""
     topic, number = Topics.of(domain.name).events, settings.partitions
+    anew = "" if domain.views else f", or with {number} once every role has reached its topic's end"
     return (
         f"{variable('partitions')} and topic {topic} have {number} partitions, but the stored "
         f"events of {domain.name} were divided by {count}. Partitions that are added give an "
         "aggregate a second sequencer: nothing was changed. Recreate the domain's topics with "
-        f"{count}, or with {number} once every role has reached the end of its topic, and raise "
-        f"the epoch: eventfleet topics raise-epoch {domain.name}"
+        f"{count}{anew}, and raise the epoch: eventfleet topics raise-epoch {domain.name}"
     )
 
 

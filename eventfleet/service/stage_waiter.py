@@ -3,7 +3,7 @@
     waited = await service.send("order-1", Pay(amount=1999), wait=Stage.APPENDED, patience=5)
     waited.outcome, waited.stage  # Accepted(...), Stage.APPENDED: a query sees the event
 
-`snapshotted` and `relayed` come in no order: each is waited for by itself.
+`snapshotted`, `relayed` and `projected` come in no order: each is waited for by itself.
 """
 
 import asyncio
@@ -60,7 +60,7 @@ class StageWaiter:
         self._reached = asyncio.Event()
 
     def notify(self, stage: Stage, disposition: Disposition | None = None) -> None:
-        """Take note of a stage; an event that is snapshotted or relayed is appended too.
+        """Take note of a stage; an event that is past another role is appended too.
 
         Take note of a disposition instead, where the stage leads to the wanted one.
         """

@@ -26,7 +26,7 @@ def blocks(language: str, page: str, heading: str = "") -> list[str]:
 DOMAIN, TESTS = blocks("python", README, "A domain")
 UP, COMMANDS = blocks("sh", README, "A domain")
 [PROGRAM] = blocks("python", SEND_COMMANDS)
-[REQUESTS] = blocks("sh", SEND_COMMANDS)
+REQUESTS, AGAIN = blocks("sh", SEND_COMMANDS)
 FOLLOWED, CLIENT = blocks("python", FEEDS)
 
 
@@ -70,6 +70,11 @@ def test_the_requests_are_answered(shell: Terminal) -> None:
     answers = shell.run(f"set -e\n{REQUESTS.replace('http://127.0.0.1:8080', url)}")
     assert '"outcome":"accepted"' in answers
     assert '"state":{"grams":7,"delivered":false}' in answers
+
+
+def test_a_command_that_is_sent_again_is_repeated(shell: Terminal) -> None:
+    outcomes = [line.partition(":")[0] for line in shell.run(AGAIN).splitlines()]
+    assert outcomes == ["accepted", "repeated"]
 
 
 def test_the_program_sends_and_asks(shell: Terminal) -> None:

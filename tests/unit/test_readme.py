@@ -1,6 +1,7 @@
 """The README and the guides are true; tests/acceptance/test_readme.py runs the README's blocks."""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,34 @@ def test_the_names_of_the_requirement_documents_are_on_one_page() -> None:
     named = r"\b[Dd]ocuments? 00[1-5]\b|\b[Tt]he study\b|\bnodestorage\b"
     found = [path for path in texts if re.search(named, path.read_text())]
     assert [path.name for path in found] == ["requirements.md"]
+
+
+def test_each_library_is_said_to_be_for_something() -> None:
+    page = (ROOT / "docs" / "libraries.md").read_text()
+    named = {
+        name
+        for cell in re.findall(r"^\| (.*?) \|", page, re.MULTILINE)
+        for name in cell.split(", ")
+    }
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = [*declared["dependencies"], *declared["optional-dependencies"]["nats"]]
+    assert {re.split(r"[^\w.-]", each)[0] for each in needed} - named == set()
+
+
+def test_each_decision_is_listed_with_the_architecture() -> None:
+    listed = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Decisions\n")[2]
+    pages = {path.name for path in ROOT.glob("docs/decisions/*.md")}
+    assert set(re.findall(r"\(decisions/([\w-]+\.md)\)", listed)) == pages
+
+
+def test_each_room_is_on_the_architecture_page_and_in_the_decision() -> None:
+    rooms = {path.parent.name for path in ROOT.glob("eventfleet/*/__init__.py")}
+    architecture, decision = (
+        set(re.findall(r"`(\w+)/?`", (ROOT / "docs" / page).read_text()))
+        for page in ("architecture.md", "decisions/one-package.md")
+    )
+    assert rooms - architecture == set()
+    assert rooms - decision == set()
 
 
 @pytest.mark.parametrize("name", ["architecture.md", "requirements.md"])

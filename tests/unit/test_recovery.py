@@ -11,6 +11,7 @@ import pytest
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.event_shapes import EventShape
+from eventfleet.model.views import Row, View
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.raised_epoch import raise_epoch
 from eventfleet.roles.restore import restore
@@ -36,6 +37,10 @@ from tests.simulation.recording_domain import (
     tally,
 )
 from tests.unit.repaired_fleet import PREFIX, Fleet, filled
+
+
+class CountRow(Row):
+    """A row of a view."""
 
 
 class LosingFleet(Fleet):
@@ -386,6 +391,19 @@ async def test_the_epoch_is_raised_where_the_log_was_made_anew(
     fleet.log.offsets.clear()
     await fleet.run_append()
     assert [name for name, _, _ in await fleet.stored()] == ["1", "2", *anew]
+
+
+async def test_the_number_of_partitions_changes_with_the_epoch_but_not_under_views(
+    fleet: LosingFleet,
+) -> None:
+    await fleet.events.registry.register_partition_count(4)
+    view = View("counts", row=CountRow, project=lambda row, event: row)
+    viewed = with_changes(fleet.context, domain=with_changes(tally, views=[view]))
+    reason = r"divided by 4.*of a domain with views can't be changed.*topics with 4\. Nothing was"
+    with pytest.raises(Misconfigured, match=reason):
+        await raise_epoch(viewed)
+    assert await fleet.events.registry.epoch() == 0
+    assert await raise_epoch(fleet.context) == 1
 
 
 async def test_an_epoch_that_was_raised_without_need_is_told_as_such(fleet: LosingFleet) -> None:
