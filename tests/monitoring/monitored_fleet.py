@@ -16,6 +16,8 @@ from tests.servers.server import free_port
 ROOT = Path(__file__).parents[2]
 PROGRAM = (sys.executable, "-m", "eventfleet.cli")
 STOP_SECONDS = 60.0
+PARKED_AGGREGATES = 2
+"""So few that a fault of the code soon stops partitions, too."""
 PARTITIONS = 4
 PARCELS = '''
 """Parcels, whose evolve raises for one place while a file says so."""
@@ -158,6 +160,7 @@ class MonitoredFleet:
             "MONGO_TIMEOUT": "5",
             "REDIS_URL": redis_url,
             "PARTITIONS": str(PARTITIONS),
+            "PARKED_AGGREGATES": str(PARKED_AGGREGATES),
             "HTTP_PORT": str(self.http_port),
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}

@@ -22,14 +22,14 @@ class Answer(NamedTuple):
 
 LOOKUPS = {
     "run on my own servers": Answer(
-        "docs/settings.md", "On servers of your own", r"EVENTFLEET_KAFKA_BROKERS=.*\n"
+        "docs/settings.md", "On servers of your own", r"export EVENTFLEET_KAFKA_BROKERS="
     ),
     "send a command twice": Answer(
         "docs/guides/send-commands.md", "Send it again", r"Idempotency-Key"
     ),
     "give read access": Answer("docs/guides/http.md", "Access", r"`orders:read"),
     "read my own write": Answer(
-        "docs/guides/wait-for-a-stage.md", "Wait for a stage", r"reads\s+right after it writes"
+        "docs/guides/wait-for-a-stage.md", "Wait for a stage", r"reads right after it writes"
     ),
     "rename a field": Answer("docs/guides/change-an-event.md", "Rename a field", r"upcaster"),
     "consume a route": Answer(
@@ -44,7 +44,7 @@ LOOKUPS = {
     "what a stage is": Answer(
         "docs/guides/wait-for-a-stage.md", "Wait for a stage", r"\| `projected` \|"
     ),
-    "what a scope is": Answer("docs/guides/http.md", "Access", r"scope `metrics`"),
+    "what a scope is": Answer("docs/guides/http.md", "Access", r"`metrics`"),
 }
 
 
@@ -89,7 +89,7 @@ def section(page: str, heading: str) -> str:
 def test_a_lookup_ends_on_one_page_within_three_clicks(lookup: str) -> None:
     page, heading, says = LOOKUPS[lookup]
     assert clicks().get(page, MAX_CLICKS + 1) <= MAX_CLICKS
-    assert re.search(says, section(page, heading))
+    assert re.search(says, " ".join(section(page, heading).split()))
 
 
 def test_every_page_is_found_from_the_readme() -> None:
