@@ -19,6 +19,7 @@ from eventfleet.runtime.errors import NoDomains, ServerRefused, UnknownDomain, U
 from eventfleet.runtime.settings import SettingsError
 from eventfleet.runtime.view_builds import BuildHeld, BuildReplaced, BuildStalled
 from eventfleet.service.parked_aggregates import NotParked
+from eventfleet.service.shares import LimitReached
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.view_reader import UnknownView, ViewNotBuilt
 from eventfleet.stores.errors import (
@@ -62,6 +63,7 @@ __all__ = [
     "InvalidDocument",
     "InvalidKeyFile",
     "InvalidRecord",
+    "LimitReached",
     "Misconfigured",
     "NewerSchema",
     "NoDomains",

@@ -6,9 +6,15 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.feeds.channel_commands import ChannelCommand, ChannelCommandSender, ChannelOutcome
+from eventfleet.feeds.channel_commands import (
+    ChannelCommand,
+    ChannelCommandSender,
+    ChannelOutcome,
+    unavailable,
+)
 from eventfleet.feeds.feed_hub import FeedHub, FeedListener, to_feed_event
 from eventfleet.model.domain import Domain
+from eventfleet.service.shares import HeldShare, LimitReached
 from eventfleet.states.querier import Querier
 from eventfleet.topics.codec import convert, parse
 from eventfleet.topics.errors import InvalidRecord
@@ -49,13 +55,18 @@ _encode = msgspec.json.Encoder().encode
 
 class FeedSession:
     """A client that follows an aggregate. Its commands are decided one after the other, in their
-    order."""
+    order, each within what `hold_command` holds of a limit."""
 
     def __init__(
-        self, followed: FollowedDomain, aggregate_id: str, actor: str, send: SendFrame
+        self,
+        followed: FollowedDomain,
+        aggregate_id: str,
+        actor: str,
+        send: SendFrame,
+        hold_command: Callable[[], HeldShare],
     ) -> None:
         self._followed, self._aggregate_id = followed, aggregate_id
-        self._actor, self._send = actor, send
+        self._actor, self._send, self._hold_command = actor, send, hold_command
 
     async def run(
         self,
@@ -126,4 +137,8 @@ class FeedSession:
         command = ChannelCommand(
             frame.id, frame.command, self._aggregate_id, self._actor, frame.data
         )
-        return await self._followed.sender.send(command)
+        try:
+            with self._hold_command():
+                return await self._followed.sender.send(command)
+        except LimitReached as error:
+            return unavailable(command, str(error))

@@ -73,6 +73,12 @@ class Grant:
     names_actor: bool = False
     bound_to: Mapping[str, AggregateSelection] | None = None
 
+    @property
+    def caller(self) -> str | None:
+        """Whose share of the limits a request takes: the subject's. All callers without one have a
+        single share; and the limits have no shares where a caller names any actor."""
+        return None if self.names_actor else self.actor or ""
+
     def allows(self, domain: str, right: str) -> bool:
         """Checks for the scope of this domain, or of all."""
         return not self.scopes.isdisjoint((f"{domain}:{right}", f"{ALL_DOMAINS}:{right}"))
@@ -123,6 +129,8 @@ UNRESTRICTED = Grant(
     frozenset(f"{ALL_DOMAINS}:{right}" for right in ("read", "write", "operate")),
     names_actor=True,
 )
+ANONYMOUS = Grant(None, UNRESTRICTED.scopes)
+"""For operations that are open to everybody."""
 
 
 class Access(Protocol):

@@ -13,10 +13,11 @@ from starlette.routing import Route, Router, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventfleet.service.decider_metrics import DeciderMetrics
+from eventfleet.service.shares import Shares
 from eventfleet.stores.timeout import Timeout
 from eventfleet.web import commands, dead_letters, listings, probes, queries, views
 from eventfleet.web.access import (
-    UNRESTRICTED,
+    ANONYMOUS,
     Access,
     Grant,
     OpenAccess,
@@ -27,7 +28,6 @@ from eventfleet.web.access_log import SUBJECT_SCOPE_KEY, log_request
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.failure_log import log_failure
-from eventfleet.web.limiters import BodyMemory, RequestLimiter
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.openapi import describe
 from eventfleet.web.operation import Operation
@@ -74,10 +74,10 @@ class Application:
         `operations` are served beside those of all domains, and `sockets` by their paths. With an
         `access_log`, each request is logged, but for probes and metrics."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
-        limiter = RequestLimiter(self._limits.concurrent_requests)
+        requests = Shares(self._limits.concurrent_requests, "concurrent requests")
         self._metrics = HttpMetrics(
-            lambda: limiter.active_requests,
-            self._limits.concurrent_requests,
+            lambda: requests.held,
+            requests.limit,
             decider_metrics or DeciderMetrics(),
             {name: services.commands.outcomes for name, services in domains.items()},
         )
@@ -85,15 +85,15 @@ class Application:
         self._access_log = access_log
         own = probes.operations(self._metrics, Readiness(checks or {}), document)
         self._operations = [*OPERATIONS, *operations, *own]
-        bodies = BodyMemory(self._limits.bodies_bytes)
+        bodies = Shares(self._limits.bodies_bytes, "bytes of the bodies of concurrent requests")
         endpoints = [
-            Endpoint(o, domains, access, self._limits, limiter, bodies) for o in self._operations
+            Endpoint(o, domains, access, self._limits, requests, bodies) for o in self._operations
         ]
         routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]
         socket_routes = [WebSocketRoute(path, app) for path, app in (sockets or {}).items()]
         self._router = Router([*routes, *socket_routes], redirect_slashes=False)
         self.probes = ProbePages(
-            Endpoint(o, domains, OpenAccess(), self._limits, limiter, bodies)
+            Endpoint(o, domains, OpenAccess(), self._limits, requests, bodies)
             for o in own
             if o.name in probes.PAGES
         )
@@ -138,35 +138,35 @@ class Endpoint:
         domains: ServicesByDomain,
         access: Access,
         limits: Limits,
-        limiter: RequestLimiter,
-        bodies: BodyMemory,
+        requests: Shares,
+        bodies: Shares,
     ) -> None:
         self.operation = operation
         self._domains, self._access, self._limits = domains, access, limits
-        self._limiter = limiter if operation.limited else nullcontext()
-        self._bodies = bodies
+        self._requests, self._bodies = requests, bodies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._limiter:
-            await self._respond(scope, receive, send)
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, operation = Request(scope, receive, send), self.operation
         if operation.domain:
             request.path_params["domain"] = operation.domain
         grant = await self._authorize(request)
+        with self._requests.hold(grant.caller, 1) if operation.limited else nullcontext():
+            response = await self._respond(request, grant)
+            await response(scope, receive, send)
+
+    async def _respond(self, request: Request, grant: Grant) -> Response:
+        operation = self.operation
         parameters = query_parameters(request, operation.parameters)
         with Timeout(self._limits.timeout_seconds) as timeout:
             context = RequestContext(
                 request, self._domains, grant, self._limits, parameters, timeout, self._bodies
             )
-            with DisconnectWatch(receive) if operation.method == "GET" else nullcontext():
-                response = await operation.handler(context)
-        await response(scope, receive, send)
+            with DisconnectWatch(request.receive) if operation.method == "GET" else nullcontext():
+                return await operation.handler(context)
 
     async def _authorize(self, request: Request) -> Grant:
         right = self.operation.right
-        grant = await find_grant(self._access, request) if right else UNRESTRICTED
+        grant = await find_grant(self._access, request) if right else ANONYMOUS
         request.scope[SUBJECT_SCOPE_KEY] = grant.actor
         if right in ("read", "write", "operate"):
             grant.require(path_part(request, "domain"), right)

@@ -100,8 +100,8 @@ async def send(context: RequestContext) -> Response:
     command_id = key or _ids.new()
     options = _send_options(context, command_id, is_new=not key)
     responder = _Responder(command_id, 200 if services.domain.synchronous else 202)
-    with context.bodies.share() as share:
-        data = await json_object(context, share, or_empty=True)
+    with context.bodies.hold(context.grant.caller) as held:
+        data = await json_object(context, held, or_empty=True)
         data = floats_to_integers(data) if typed else data
         try:
             return await _send(context, command, data, options, responder)

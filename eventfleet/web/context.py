@@ -9,12 +9,12 @@ from starlette.requests import Request
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
 from eventfleet.service.parked_aggregates import ParkedAggregates
+from eventfleet.service.shares import Shares
 from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import EventStore
 from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.event import MAX_EVENT_BYTES
 from eventfleet.web.access import Grant
-from eventfleet.web.limiters import BodyMemory
 from eventfleet.web.problems import UNKNOWN_AGGREGATE, UNKNOWN_DOMAIN, RequestRefused
 from eventfleet.web.requests import path_part
 
@@ -37,7 +37,7 @@ class Limits:
     """Limits on requests; `/live`, `/ready` and `/metrics` have none on their number."""
 
     concurrent_requests: int = 256
-    """Requests at a time; more are refused with status 429."""
+    """Requests at a time, half of them of one caller; more are refused with status 429."""
 
     body_bytes: int = MAX_EVENT_BYTES
     """Bytes of a request body; a larger one is refused with status 413."""
@@ -47,7 +47,7 @@ class Limits:
 
     bodies_bytes: int = 64 * 2**20
     """Bytes that the bodies of all concurrent requests may take in memory, values included; a body
-    for which there is no room is refused with status 429."""
+    for which there is no room is refused with status 429. Half of them are for one caller."""
 
     timeout_seconds: float = 10.0
     """Seconds for a response, or for each line and chunk of a stream; then the status is 503."""
@@ -65,7 +65,7 @@ class RequestContext(NamedTuple):
     limits: Limits
     parameters: Any
     timeout: Timeout
-    bodies: BodyMemory
+    bodies: Shares
 
     @property
     def services(self) -> DomainServices:

@@ -87,9 +87,9 @@ async def discard(context: RequestContext) -> Response:
 
 
 async def _body(context: RequestContext, kind: Any) -> Any:
-    with context.bodies.share() as share:
+    with context.bodies.hold(context.grant.caller) as held:
         try:
-            return convert(await json_object(context, share), kind)
+            return convert(await json_object(context, held), kind)
         except InvalidRecord as error:
             raise invalid(error.field, error.reason) from None
 

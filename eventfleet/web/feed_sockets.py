@@ -13,11 +13,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from eventfleet.feeds.feed_hub import TooSlow
 from eventfleet.feeds.feed_session import FeedSession, FollowedDomain, SendFrame
+from eventfleet.service.shares import LimitReached, Shares
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.timeout import Timeout
 from eventfleet.web.access import Access, Grant, find_grant
 from eventfleet.web.problems import (
-    BUSY,
     HOST_REFUSED,
     UNKNOWN_DOMAIN,
     RequestRefused,
@@ -31,6 +31,7 @@ TOKEN_PREFIX = "bearer."
 """In front of the token of a browser, which can send no header but its subprotocols."""
 
 MAX_SOCKETS = 5_000
+MAX_COMMANDS_OF_CALLER = 500
 SEND_SECONDS = 10.0
 RECHECK_SECONDS = 60.0
 """How often the token of an open socket is checked again: it may have expired."""
@@ -56,7 +57,7 @@ class FeedPath(NamedTuple):
 class FeedSockets:
     """An ASGI application for the sockets of one path.
 
-    Those of all paths of a process are in `opened`: at most MAX_SOCKETS.
+    Those of all paths of a process share its limits on open sockets and on their commands.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class FeedSockets:
         access: Access,
         followed: Mapping[str, FollowedDomain],
         path: FeedPath,
-        opened: set[WebSocket],
+        opened: Shares,
+        commands: Shares,
     ) -> None:
         self._access, self._followed = access, followed
-        self._path, self._opened = path, opened
+        self._path, self._opened, self._commands = path, opened, commands
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         websocket = WebSocket(scope, receive, send)
@@ -77,21 +79,25 @@ class FeedSockets:
             followed, after = self._domain_of(request), _after(request.query_params)
             aggregate_id = path_part(request, "id")
             named = request.query_params.get("sender", "") if grant.names_actor else ""
-            if len(self._opened) >= MAX_SOCKETS:
-                raise RequestRefused(BUSY, f"{MAX_SOCKETS} sockets are open")
         except Exception as error:
             await websocket.send_denial_response(problem_response(to_refusal(error)))
             return
-        self._opened.add(websocket)
+        offered, subprotocol = scope.get("subprotocols") or [], self._path.subprotocol
+        await websocket.accept(subprotocol if subprotocol in offered else None)
+        actor, may_write = grant.actor or named, grant.allows(followed.domain.name, "write")
+        session = FeedSession(
+            followed,
+            aggregate_id,
+            actor,
+            _sender_to(websocket),
+            lambda: self._commands.hold(grant.caller, 1),
+        )
         try:
-            offered, subprotocol = scope.get("subprotocols") or [], self._path.subprotocol
-            await websocket.accept(subprotocol if subprotocol in offered else None)
-            actor, may_write = grant.actor or named, grant.allows(followed.domain.name, "write")
-            session = FeedSession(followed, aggregate_id, actor, _sender_to(websocket))
-            serving = session.run(_frames(websocket), after, may_write, self._path.id_name)
-            await self._serve(websocket, serving, request)
-        finally:
-            self._opened.discard(websocket)
+            with self._opened.hold(grant.caller, 1):
+                serving = session.run(_frames(websocket), after, may_write, self._path.id_name)
+                await self._serve(websocket, serving, request)
+        except LimitReached as error:
+            await _close(websocket, TRY_AGAIN, str(error))
 
     def _domain_of(self, request: Request) -> FollowedDomain:
         name = self._domain_name(request)
@@ -144,9 +150,10 @@ def feed_sockets(
     access: Access, followed: Mapping[str, FollowedDomain], own_paths: Iterable[FeedPath] = ()
 ) -> dict[str, FeedSockets]:
     """Returns the sockets by path: that of all domains, and a team's own."""
-    opened: set[WebSocket] = set()
+    opened = Shares(MAX_SOCKETS, "open sockets")
+    commands = Shares(MAX_SOCKETS, "commands of sockets in progress", MAX_COMMANDS_OF_CALLER)
     paths = [FeedPath(), *own_paths] if followed else []
-    return {path.path: FeedSockets(access, followed, path, opened) for path in paths}
+    return {path.path: FeedSockets(access, followed, path, opened, commands) for path in paths}
 
 
 def _as_request(scope: Scope) -> Request:

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from eventfleet.deciders.failures import replay_failed
 from eventfleet.service.parked_aggregates import NotParked
+from eventfleet.service.shares import LimitReached
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.view_reader import UnknownView
 from eventfleet.stores.errors import InvalidCursor, ServerUnavailable
@@ -126,6 +127,7 @@ CONVERSIONS: dict[type[Exception], Callable[[Any], RequestRefused]] = {
     RequestRefused: lambda error: error,
     HTTPException: _from_http,
     ServerUnavailable: lambda error: RequestRefused(UNAVAILABLE, str(error)),
+    LimitReached: lambda error: RequestRefused(BUSY, str(error)),
     TimeoutError: lambda error: RequestRefused(UNAVAILABLE, "no answer within the time limit"),
     ReplayFailed: lambda error: _replay_failed(error),
     UnknownView: lambda error: RequestRefused(UNKNOWN_VIEW, str(error)),

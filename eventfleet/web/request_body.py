@@ -5,12 +5,12 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
 
+from eventfleet.service.shares import HeldShare
 from eventfleet.topics.codec import parse
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.json_structure import count_values
 from eventfleet.web.bodies import JSON
 from eventfleet.web.context import RequestContext
-from eventfleet.web.limiters import BodyShare
 from eventfleet.web.problems import BODY_LATE, NOT_JSON, TOO_LARGE, RequestRefused, invalid
 from eventfleet.web.requests import raw_header
 
@@ -23,10 +23,10 @@ FIRST_INEXACT_FLOAT = 2**53
 
 
 async def json_object(
-    context: RequestContext, share: BodyShare, *, or_empty: bool = False
+    context: RequestContext, held: HeldShare, *, or_empty: bool = False
 ) -> dict[str, Any]:
-    """Receives the body into its share of the memory. RequestRefused: it is too large, too late,
-    or no JSON object.
+    """Receives the body into the memory that the request holds. RequestRefused: it is too large,
+    too late, or no JSON object.
 
     With `or_empty` an empty body is `{}`, which needs no Content-Type, unless a web page sends it.
     """
@@ -35,12 +35,12 @@ async def json_object(
     may_lack_type = or_empty and not media_type and raw_header(request, "origin") is None
     if media_type != JSON and not may_lack_type:
         raise _no_json(media_type)
-    body = await _receive_in_time(context, share)
+    body = await _receive_in_time(context, held)
     if or_empty and not body:
         return {}
     if media_type != JSON:
         raise _no_json(media_type)
-    _check_values(count_values(body), context.limits.body_values, share)
+    _check_values(count_values(body), context.limits.body_values, held)
     try:
         data = parse(body)
     except InvalidRecord as error:
@@ -66,11 +66,11 @@ def floats_to_integers(value: Any) -> Any:
     return value
 
 
-async def _receive_in_time(context: RequestContext, share: BodyShare) -> bytes:
+async def _receive_in_time(context: RequestContext, held: HeldShare) -> bytes:
     """Receives the body; the time that it takes is not taken from what comes after it."""
     began = context.timeout.time()
     try:
-        body = await _receive(context.request, context.limits.body_bytes, share)
+        body = await _receive(context.request, context.limits.body_bytes, held)
     except asyncio.CancelledError:
         if not context.timeout.expired:
             raise
@@ -82,7 +82,7 @@ async def _receive_in_time(context: RequestContext, share: BodyShare) -> bytes:
     raise RequestRefused(BODY_LATE, detail)
 
 
-async def _receive(request: Request, limit_bytes: int, share: BodyShare) -> bytes:
+async def _receive(request: Request, limit_bytes: int, held: HeldShare) -> bytes:
     length = raw_header(request, "content-length") or ""
     _check_size(int(length) if length.isdecimal() else 0, limit_bytes)
     chunks, size, more = list[bytes](), 0, True
@@ -93,7 +93,7 @@ async def _receive(request: Request, limit_bytes: int, share: BodyShare) -> byte
         chunk, more = message.get("body", b""), message.get("more_body", False)
         size += len(chunk)
         _check_size(size, limit_bytes)
-        share.take(len(chunk))
+        held.take(len(chunk))
         chunks.append(chunk)
     return b"".join(chunks)
 
@@ -103,7 +103,7 @@ def _check_size(size: int, limit_bytes: int) -> None:
         raise RequestRefused(TOO_LARGE, f"the limit is {limit_bytes} bytes")
 
 
-def _check_values(count: int, limit: int, share: BodyShare) -> None:
+def _check_values(count: int, limit: int, held: HeldShare) -> None:
     if count > limit:
         raise invalid("body", f"has {count} values; the limit is {limit}")
-    share.take(count * VALUE_BYTES)
+    held.take(count * VALUE_BYTES)

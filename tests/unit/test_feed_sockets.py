@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -414,13 +415,73 @@ def test_a_version_that_is_none_is_refused(local: TestClient, after: str) -> Non
     assert refused(local, f"/rooms/r/socket?after={after}")[0] == 422
 
 
-def test_more_sockets_than_the_limit_are_refused(
-    local: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def closed(client: TestClient, **options: Any) -> tuple[int, str]:
+    with client.websocket_connect("/rooms/r/socket", **options) as socket:
+        with pytest.raises(WebSocketDisconnect) as caught:
+            socket.receive_text()
+        return caught.value.code, caught.value.reason
+
+
+def test_sockets_beyond_the_limit_are_closed_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed_sockets, "MAX_SOCKETS", 1)
-    with local.websocket_connect("/rooms/r/socket") as one:
-        frame(one, "opened")
-        assert refused(local) == (429, "1 sockets are open")
+    with Service(LocalAccess()).client() as local:
+        with local.websocket_connect("/rooms/r/socket") as one:
+            frame(one, "opened")
+            assert closed(local) == (1013, "the limit is 1 open sockets")
+        with local.websocket_connect("/rooms/r/socket") as next_one:
+            frame(next_one, "opened")
+
+
+def bearer(subject: str | None) -> dict[str, str]:
+    return {"authorization": f"Bearer {token(subject)}"}
+
+
+def test_one_token_opens_half_of_the_sockets_and_others_the_rest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_sockets, "MAX_SOCKETS", 4)
+    with Service(TokenAccess(KEY)).client() as client, ExitStack() as opened:
+        for subject in ("ann", "ann", None, "ben"):
+            url = "/domains/chat/r/socket" if subject == "ben" else "/rooms/r/socket"
+            connecting = client.websocket_connect(url, headers=bearer(subject))
+            frame(opened.enter_context(connecting), "opened")
+            if subject is None:
+                reason = "the limit of one caller is 2 of 4 open sockets"
+                assert closed(client, headers=bearer("ann")) == (1013, reason)
+        assert closed(client, headers=bearer("eve")) == (1013, "the limit is 4 open sockets")
+
+
+def test_one_token_has_so_many_commands_of_its_sockets_decided_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(feed_sockets, "MAX_COMMANDS_OF_CALLER", 1)
+    service, ann, ben = Service(TokenAccess(KEY)), bearer("ann"), bearer("ben")
+    with (
+        service.client() as client,
+        client.websocket_connect("/rooms/r/socket", headers=ann) as first,
+        client.websocket_connect("/rooms/q/socket", headers=ann) as second,
+        client.websocket_connect("/rooms/r/socket", headers=ben) as other,
+    ):
+        send, held, release = service.sender.send, threading.Event(), threading.Event()
+
+        async def send_later(command: ChannelCommand) -> ChannelOutcome:
+            if command.id == "m1":
+                held.set()
+                await asyncio.to_thread(release.wait)
+            return await send(command)
+
+        monkeypatch.setattr(service.sender, "send", send_later)
+        first.send_text(json.dumps(message("m1")))
+        held.wait()
+        refusal = say(second, "m2", content="hi")
+        assert (refusal["outcome"], "the limit of one caller is 1 of" in refusal["reason"]) == (
+            "unavailable",
+            True,
+        )
+        assert say(other, "m3", content="hi")["outcome"] == "accepted"
+        release.set()
+        assert frame(first, "outcome")["outcome"] == "accepted"
+        assert say(second, "m2", content="hi")["outcome"] == "accepted"
 
 
 def test_a_socket_ends_with_its_token(secured: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
