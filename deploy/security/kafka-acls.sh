@@ -8,7 +8,7 @@
 # (User:DOMAIN-), KAFKA_ACLS the program.
 set -eu
 
-domain=$1
+domain=${1:?is missing: the name of a domain}
 shift
 prefix=${GROUP_PREFIX:-eventfleet}
 principals=${PRINCIPALS:-User:$domain-}

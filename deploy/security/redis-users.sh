@@ -8,7 +8,7 @@
 # DOMAIN-append and so on. One line more switches off the user without a name.
 set -eu
 
-domain=$1
+domain=${1:?is missing: the name of a domain}
 passwords=$2
 
 connect="+info +ping +select +client|setname +script|load"

@@ -48,8 +48,10 @@ def audit(names: tuple[str, ...], views: tuple[str, ...], sample: int | None, js
     from eventfleet.runtime.settings import load_settings, split
 
     settings = load_settings()
-    domains = connections.select_domains(settings, names)
+    domains = connections.select_domains(settings, names or None)
     compared = [view for each in views for view in split(each)]
+    if views and not compared:
+        raise click.UsageError("--views names no view: leave it out to mean all")
     _require_views(domains, compared)
 
     async def run() -> bool:

@@ -53,7 +53,7 @@ def check(names: tuple[str, ...], sample: int | None, file: str | None, json: bo
     if sample and file:
         raise click.UsageError("--sample is for stored events: the file of --events is read whole")
     settings = load_settings()
-    chosen = connections.select_domains(settings, names)
+    chosen = connections.select_domains(settings, names or None)
     with _bar() as show:
         if file:
             reports = _check_file(file, settings, names, show)

@@ -7,7 +7,6 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-from click.core import ParameterSource
 
 from eventfleet.cli.output import as_json, console, print_json, printable
 
@@ -25,10 +24,21 @@ BUS = click.option(
 )
 ROLE = click.argument("role", metavar="ROLE")
 AGGREGATE = click.argument("aggregate_id", metavar="ID")
-OF_ROLE = click.option("--role", default="", help="Only of this role.")
-OF_AGGREGATE = click.option("--aggregate", default="", metavar="ID", help="Only this aggregate.")
+
+
+def _condition(context: click.Context, option: click.Parameter, given: str | None) -> str:
+    """Refuse an empty condition, which a script's empty variable makes; it would hold for all."""
+    if given == "":
+        raise click.BadParameter("is empty: leave it out to mean any")
+    return given or ""
+
+
+OF_ROLE = click.option("--role", callback=_condition, help="Only of this role.")
+OF_AGGREGATE = click.option(
+    "--aggregate", callback=_condition, metavar="ID", help="Only this aggregate."
+)
 OF_REASON = click.option(
-    "--reason", default="", metavar="TEXT", help="Only with a reason that begins so."
+    "--reason", callback=_condition, metavar="TEXT", help="Only with a reason that begins so."
 )
 
 
@@ -153,16 +163,12 @@ def redrive(
 
     The running workers do it within seconds. What fails again stays parked.
     """
-    if not (role or aggregate or reason or everything):
-        raise click.UsageError("say which: --role, --aggregate, --reason, or --all")
-    given = click.get_current_context().get_parameter_source
-    for option, value in (("role", role), ("aggregate", aggregate), ("reason", reason)):
-        if not value and given(option) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{option} is empty: leave it out to mean any")
+    if everything == bool(role or aggregate or reason):
+        raise click.UsageError("say which: --role, --aggregate, --reason; or --all, without these")
 
     async def run() -> int:
         async with source.open() as parked:
-            return await parked.redrive(role, aggregate, reason)
+            return await parked.redrive(role, aggregate, reason, everything=everything)
 
     count = asyncio.run(run())
     if json:

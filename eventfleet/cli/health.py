@@ -45,7 +45,7 @@ def health(names: tuple[str, ...], json: bool) -> None:
 
     settings = load_settings()
     named = bool(settings.domains or names)
-    domains = connections.select_domains(settings, names) if named else {}
+    domains = connections.select_domains(settings, names or None) if named else {}
     results = asyncio.run(_check_all(settings, domains))
     if json:
         print_json([asdict(result) for result in results])

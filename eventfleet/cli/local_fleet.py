@@ -135,7 +135,7 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
     the settings name none.
     """
     async with start_servers(with_domains(given)) as (settings, servers):
-        domains = connections.select_domains(settings, names)
+        domains = connections.select_domains(settings, names or None)
         embedded = settings.kafka_brokers != given.kafka_brokers
         limit = StartLimit(settings)
         await limit.retry(_create_topics, settings, domains.values(), embedded)

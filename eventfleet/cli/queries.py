@@ -67,6 +67,8 @@ def events(
     from eventfleet.runtime.settings import split
 
     wanted = [*(name for each in types for name in split(each)), *former_types]
+    if types and not wanted:
+        raise click.UsageError("--types names no type: leave it out to mean any")
 
     async def run() -> None:
         async with domain_queries(name) as queries:

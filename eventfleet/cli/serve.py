@@ -52,7 +52,7 @@ async def _serve(
     from eventfleet.runtime.process_stop import StopSignal, run_until_stopped
     from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
 
-    domains = connections.select_domains(settings, names)
+    domains = connections.select_domains(settings, names or None)
     operations = select_operations(settings)
 
     async def work(stop: StopSignal) -> None:

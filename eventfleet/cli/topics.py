@@ -38,7 +38,7 @@ def create(names: tuple[str, ...], json: bool) -> None:
     from eventfleet.runtime.settings import load_settings
 
     settings = load_settings()
-    domains = list(connections.select_domains(settings, names).values())
+    domains = list(connections.select_domains(settings, names or None).values())
     specs = [spec for domain in domains for spec in connections.topics_of(settings, domain)]
     routes = [spec for domain in domains for spec in connections.routes_of(settings, domain)]
     created, differences = asyncio.run(_create(settings, specs, routes))

@@ -49,7 +49,7 @@ def worker(roles: tuple[str, ...], names: tuple[str, ...]) -> None:
 
     log_progress()
     settings = load_settings()
-    domains = connections.select_domains(settings, names)
+    domains = connections.select_domains(settings, names or None)
     run_process(run_worker(settings, domains, sorted(set(roles)), tell=tell_end))
 
 

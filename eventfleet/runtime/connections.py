@@ -63,8 +63,10 @@ LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
 # Domains and topics
 
 
-def select_domains(settings: Settings, names: Iterable[str] = ()) -> dict[str, Domain[Any]]:
-    """Import the domains of these names, or all domains that the settings name.
+def select_domains(
+    settings: Settings, names: Iterable[str] | None = None
+) -> dict[str, Domain[Any]]:
+    """Import the domains of these names, or all that the settings name where it is None.
 
     NoDomains without the setting `domains`; UnknownDomain for a name that no module declares;
     DeclarationError for a module that can't be imported.
@@ -79,11 +81,13 @@ def select_domains(settings: Settings, names: Iterable[str] = ()) -> dict[str, D
         known[process_log.name] = with_rules(
             process_log, directly_follows.read_rules(settings.rules)
         )
-    names = list(names)
-    for name in names:
+    if names is None:
+        return known
+    chosen = dict.fromkeys(names)
+    for name in chosen:
         if name not in known:
             raise UnknownDomain(name, known)
-    return {name: known[name] for name in names} or known
+    return {name: known[name] for name in chosen}
 
 
 def topics_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:

@@ -325,6 +325,9 @@ class Settings(BaseSettings):
             problems += self._missing("kafka_key_file", because="kafka_cert_file")
         if self.kafka_key_file:
             problems += self._missing("kafka_cert_file", because="kafka_key_file")
+        for field in ("token_issuer", "token_audience"):
+            if field in self.model_fields_set and not getattr(self, field):
+                problems.append(f"{variable(field)}: is empty; unset it to take any")
         if self.token_key_url:
             problems += self._missing("token_audience", because="token_key_url")
             if self.token_key_file:

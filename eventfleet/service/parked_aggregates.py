@@ -17,6 +17,18 @@ class NotParked(EventfleetError):
     """The role does not park this aggregate, or not at this version any more."""
 
 
+def check_redrive(role: str, aggregate_id: str, reason: str, everything: bool) -> None:
+    """Raise InvalidRecord for a redrive without conditions, unless it says that it is for all."""
+    if everything == bool(role or aggregate_id or reason):
+        conditions = "role, aggregate_id, reason"
+        raise InvalidRecord(
+            "all",
+            f"is for all that is parked, and takes no {conditions}"
+            if everything
+            else f"is missing: say which by {conditions}, or that it is for all",
+        )
+
+
 class ParkedPage(NamedTuple):
     """Parked aggregates by role and id; `next` is the cursor of the next page, None on the last."""
 
@@ -57,8 +69,19 @@ class ParkedAggregates:
             raise NotParked(f"{role} of {self._domain} parks no aggregate {aggregate_id!r}")
         return found[0]
 
-    async def redrive(self, role: str = "", aggregate_id: str = "", reason: str = "") -> int:
-        """Request a redrive of all that are found by these, and return how many there are."""
+    async def redrive(
+        self,
+        role: str = "",
+        aggregate_id: str = "",
+        reason: str = "",
+        *,
+        everything: bool = False,
+    ) -> int:
+        """Request a redrive of all that are found by these, and return how many there are.
+
+        InvalidRecord: no condition is given, and not `everything` either.
+        """
+        check_redrive(role, aggregate_id, reason, everything)
         query, count = ParkedQuery(role, aggregate_id, reason), 0
         while page := await self._store.find(query, PAGE):
             count += await self._store.request_redrives(page)

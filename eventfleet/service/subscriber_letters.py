@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import dropwhile, islice
 
 from eventfleet.buses.bus import EventBus, KeptDelivery
-from eventfleet.service.parked_aggregates import NotParked, ParkedPage
+from eventfleet.service.parked_aggregates import NotParked, ParkedPage, check_redrive
 from eventfleet.stores.cursors import decode_cursor, encode_cursor
 from eventfleet.topics.parked import ParkedAggregate
 
@@ -45,8 +45,19 @@ class SubscriberLetters:
         """Return a group's first letter of an aggregate. NotParked."""
         return _to_parked(await self._first(role, aggregate_id))
 
-    async def redrive(self, role: str = "", aggregate_id: str = "", reason: str = "") -> int:
-        """Give all that are found to their groups again, and return how many there are."""
+    async def redrive(
+        self,
+        role: str = "",
+        aggregate_id: str = "",
+        reason: str = "",
+        *,
+        everything: bool = False,
+    ) -> int:
+        """Give all that are found to their groups again, and return how many there are.
+
+        InvalidRecord: no condition is given, and not `everything` either.
+        """
+        check_redrive(role, aggregate_id, reason, everything)
         found = await self._find(role, aggregate_id, reason)
         for kept in found:
             await self._bus.redeliver(kept)

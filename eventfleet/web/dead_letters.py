@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 from starlette.responses import Response
 
 from eventfleet.topics.codec import convert
@@ -11,7 +12,7 @@ from eventfleet.topics.event import MAX_ID_CHARS
 from eventfleet.web.bodies import DeadLetterPage, DiscardResult, RedriveResult
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation
-from eventfleet.web.parameters import DeadLettersParameters
+from eventfleet.web.parameters import Condition, DeadLettersParameters
 from eventfleet.web.problems import (
     BODY_LATE,
     NOT_JSON,
@@ -26,15 +27,15 @@ from eventfleet.web.responses import json_response
 UNKNOWN_CALLER = "unknown"
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_ID_CHARS)]
-Condition = Annotated[str, msgspec.Meta(max_length=1_000)]
 
 
 class Redrive(msgspec.Struct, forbid_unknown_fields=True):
-    """The conditions of a redrive, which all must hold; an empty one holds for all."""
+    """The conditions of a redrive, which all must hold; or, in place of them, `all`."""
 
-    role: Condition = ""
-    aggregate_id: Condition = ""
-    reason: Condition = ""
+    role: Condition | UnsetType = UNSET
+    aggregate_id: Condition | UnsetType = UNSET
+    reason: Condition | UnsetType = UNSET
+    all: bool = False
 
 
 class DiscardFirst(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,19 +53,24 @@ async def dead_letters(context: RequestContext) -> Response:
     `reason` is the beginning of a reason, such as `KeyError`.
     """
     asked: DeadLettersParameters = context.parameters
-    page = await context.services.parked.page(
-        asked.role, asked.aggregate, asked.reason, limit=asked.limit, cursor=asked.start
-    )
+    conditions = asked.role or "", asked.aggregate or "", asked.reason or ""
+    page = await context.services.parked.page(*conditions, limit=asked.limit, cursor=asked.start)
     return json_response(DeadLetterPage(dead_letters=page.items, next=page.next))
 
 
 async def redrive(context: RequestContext) -> Response:
     """Requests a redrive of parked aggregates, which the workers do within seconds.
 
+    The body has at least one condition; `{"all": true}` redrives all that is parked.
+
     One that fails again stays parked; its `attempts` are counted.
     """
     asked: Redrive = await _body(context, Redrive)
-    count = await context.services.parked.redrive(asked.role, asked.aggregate_id, asked.reason)
+    conditions = asked.role or "", asked.aggregate_id or "", asked.reason or ""
+    try:
+        count = await context.services.parked.redrive(*conditions, everything=asked.all)
+    except InvalidRecord as error:
+        raise invalid(error.field, error.reason) from None
     return json_response(RedriveResult(requested=count), 202)
 
 

@@ -25,6 +25,7 @@ MAX_CURSOR_CHARACTERS = 40_000
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,30}")
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_ITEMS)]
+Condition = Annotated[str, Meta(min_length=1, max_length=1_000)]
 Cursor = Annotated[str, Meta(max_length=MAX_CURSOR_CHARACTERS, pattern=r"^[A-Za-z0-9_-]*\Z")]
 
 
@@ -63,9 +64,9 @@ class PageParameters(QueryParameters, rename={"start": "from"}):
 
 
 class DeadLettersParameters(PageParameters):
-    role: str = ""
-    aggregate: str = ""
-    reason: str = ""
+    role: Condition | UnsetType = UNSET
+    aggregate: Condition | UnsetType = UNSET
+    reason: Condition | UnsetType = UNSET
 
 
 ROWS_PARAMETERS = ("order", "from", "limit")

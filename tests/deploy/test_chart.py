@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from typing import Any
 
 import pytest
 import yaml
@@ -253,6 +254,32 @@ def test_links_to_runbooks_begin_where_the_value_says() -> None:
     assert all(link.startswith(f"{base}docs/runbooks/Eventfleet") for link in links)
 
 
+def policies(**peers: Any) -> tuple[Any, Any, Any]:
+    """The rules for metrics, for requests to serve, and to the servers, with these values."""
+    values = [f"networkPolicy.{name}={json.dumps(value)}" for name, value in peers.items()]
+    options = *SMALL, *(part for each in values for part in ("--set-json", each))
+    assert conforms(render(*options))[0]
+    found = {each["metadata"]["name"]: each["spec"] for each in of_kind("NetworkPolicy", *options)}
+    [fleet] = [each for name, each in found.items() if f"{name}-serve" in found]
+    [of_serve] = [each for name, each in found.items() if name.endswith("-serve")]
+    _names, *to_servers = fleet["egress"]
+    return fleet["ingress"], of_serve["ingress"], to_servers
+
+
+def test_an_empty_list_of_peers_lets_nobody_in_and_all_is_said_in_words() -> None:
+    one = [{"podSelector": {"matchLabels": {"app": "shop"}}}]
+    metrics, http = ([{"port": name, "protocol": "TCP"}] for name in ("metrics", "http"))
+    nobody = policies(monitoring=[], clients=[], **{"servers.peers": []})
+    assert nobody == ([], [], [])
+    *ingress, [to_servers] = policies(monitoring="all", clients="all", **{"servers.peers": "all"})
+    assert ingress == [[{"ports": metrics}], [{"ports": http}]]
+    assert to_servers.keys() == {"ports"}
+    *ingress, [to_servers] = policies(monitoring=one, clients=one, **{"servers.peers": one})
+    assert ingress == [[{"ports": metrics, "from": one}], [{"ports": http, "from": one}]]
+    assert to_servers["to"] == one
+    assert {each["port"] for each in to_servers["ports"]} == {9093, 27017, 6379}
+
+
 @pytest.mark.parametrize(("at", "port"), [("login.example", 443), ("login.example:8443", 8443)])
 def test_keys_of_a_url_take_the_place_of_a_secret(at: str, port: int) -> None:
     url = f"https://{at}/keys"
@@ -294,6 +321,9 @@ def test_keys_of_a_url_take_the_place_of_a_secret(at: str, port: int) -> None:
         ("kafka.credentials.secret=", "kafka.credentials.secret is needed"),
         ("mongodb.urlSecret.secret=", "mongodb.url or mongodb.urlSecret.secret is needed"),
         ("serve.domains[0]=bank", "serve.domains: bank is not among `domains`"),
+        ("serve.domains=null", "serve.domains: names no domain"),
+        ("serve.domains=any", "at '/serve/domains'"),
+        ("networkPolicy.clients=any", "at '/networkPolicy/clients'"),
         ("settings.partitions=4", "settings: partitions has a value of its own"),
         ("domains[0].name=Orders", "at '/domains/0/name'"),
         ("roles.append.lagThreshold=many", "at '/roles/append/lagThreshold'"),
@@ -309,6 +339,11 @@ def test_keys_of_a_url_take_the_place_of_a_secret(at: str, port: int) -> None:
 def test_a_wrong_value_is_refused_by_name(values: str, reason: str) -> None:
     with pytest.raises(NotRendered, match=re.escape(reason)):
         render(*SMALL, "--set", values)
+
+
+def test_an_empty_list_of_served_domains_is_refused() -> None:
+    with pytest.raises(NotRendered, match="at '/serve/domains'"):
+        render(*SMALL, "--set-json", "serve.domains=[]")
 
 
 def test_values_of_an_unknown_role_are_refused() -> None:

@@ -559,3 +559,32 @@ def test_a_command_for_every_row_is_checked_before_the_file_is_read(
     done = run("load", "absent.csv", "--domain", "orders", *options, DOMAINS=SAMPLE_DOMAINS)
     assert done.exit_code == 2
     assert said in " ".join(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["deadletters", "redrive", "orders"], "say which"),
+        (["deadletters", "redrive", "orders", "--all", "--role", "relay"], "say which"),
+        (["deadletters", "redrive", "orders", "--role", ""], "'--role': is empty"),
+        (["deadletters", "list", "orders", "--aggregate", ""], "'--aggregate': is empty"),
+        (["deadletters", "list", "orders", "--reason", ""], "'--reason': is empty"),
+        (["events", "orders", "o-1", "--types", ""], "--types names no type"),
+        (["events", "orders", "o-1", "--types", " ,"], "--types names no type"),
+        (["events", "orders", "", "--json"], "give the ID of one aggregate, or --all"),
+        (["audit", "--views", ","], "--views names no view"),
+        (["worker", "append", "--domain", ""], "there is no domain ''"),
+        (["serve", ""], "there is no domain ''"),
+    ],
+)
+def test_an_empty_choice_is_not_taken_for_all(arguments: list[str], reason: str) -> None:
+    done = run(*arguments, DOMAINS=SAMPLE_DOMAINS)
+    assert done.exit_code in (1, 2)
+    assert reason in done.stderr
+
+
+def test_an_empty_choice_of_domains_is_none() -> None:
+    settings = Settings(domains=SAMPLE_DOMAINS)
+    assert select_domains(settings, []) == {}
+    assert [*select_domains(settings, ["orders", "orders"])] == ["orders"]
+    assert len(select_domains(settings)) > 1

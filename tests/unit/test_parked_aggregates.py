@@ -64,6 +64,16 @@ async def test_a_redrive_is_requested_of_all_that_are_found(
     assert await desk.redrive(role="snapshot") == 0
 
 
+async def test_a_redrive_of_all_says_so(desk: ParkedAggregates, store: MemoryDeadLetters) -> None:
+    await store.park([parked("a"), parked("b")])
+    with pytest.raises(InvalidRecord, match="is missing: say which by role, aggregate_id"):
+        await desk.redrive()
+    with pytest.raises(InvalidRecord, match="takes no role, aggregate_id, reason"):
+        await desk.redrive(role="relay", everything=True)
+    assert await store.requests("relay", 0, 10) == []
+    assert await desk.redrive(everything=True) == 2
+
+
 async def test_a_discard_is_held_to_what_was_looked_at(
     desk: ParkedAggregates, store: MemoryDeadLetters
 ) -> None:
@@ -120,10 +130,25 @@ async def test_redrives_and_discards_are_requested(shop: Web) -> None:
     assert second == RedriveRequest("o-2", 3)
 
 
+async def test_all_are_redriven_and_listed_where_the_request_says_so(shop: Web) -> None:
+    done = await shop.client.post(f"{PATH}/redrive", json={"all": True})
+    assert (done.status_code, done.json()) == (202, {"requested": 3})
+    assert len((await shop.client.get(PATH)).json()["dead_letters"]) == 3
+    for name in ("role", "aggregate", "reason"):
+        found = await shop.client.get(PATH, params={name: ""})
+        assert (problem(found), found.json()["field"]) == ((422, "invalid"), name)
+
+
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
         ("redrive", {"roll": "relay"}, (422, "invalid")),
+        ("redrive", {}, (422, "invalid")),
+        ("redrive", {"all": False}, (422, "invalid")),
+        ("redrive", {"all": 1}, (422, "invalid")),
+        ("redrive", {"all": True, "role": "relay"}, (422, "invalid")),
+        ("redrive", {"role": "relay", "aggregate_id": ""}, (422, "invalid")),
+        ("redrive", {"role": None}, (422, "invalid")),
         ("discard", {"role": "relay", "aggregate_id": "o-1", "version": 3}, (422, "invalid")),
         (
             "discard",

@@ -242,6 +242,12 @@ def test_a_dead_worker_is_noticed_as_soon_as_brokers_allow_and_a_busy_one_is_not
     assert session / HEARTBEAT_SECONDS >= 10
 
 
+@pytest.mark.parametrize("name", ["TOKEN_ISSUER", "TOKEN_AUDIENCE"])
+def test_an_empty_claim_is_not_taken_for_any(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    told = [f"EVENTFLEET_{name}: is empty; unset it to take any"]
+    assert problems(monkeypatch, **{name: ""}) == told
+
+
 def test_a_url_of_keys_needs_an_audience_and_no_file(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -229,18 +229,29 @@ readinessProbe:
   failureThreshold: 6
 {{- end -}}
 
+{{/* Rules of a NetworkPolicy for some ports: of `all`, or of these peers; none without peers. */}}
+{{- define "eventfleet.peers" -}}
+{{- if .peers -}}
+- ports:
+    {{- range .ports }}
+    - {port: {{ ternary . (int .) (kindIs "string" .) }}, protocol: TCP}
+    {{- end }}
+  {{- if not (kindIs "string" .peers) }}
+  {{ .direction }}:
+    {{- toYaml .peers | nindent 4 }}
+  {{- end }}
+{{- else -}}
+[]
+{{- end -}}
+{{- end -}}
+
 {{/* Egress of a NetworkPolicy: names, and the servers. */}}
 {{- define "eventfleet.egress" -}}
 {{- $servers := .Values.networkPolicy.servers -}}
 - ports:
     - {port: 53, protocol: UDP}
     - {port: 53, protocol: TCP}
-- ports:
-    {{- range $servers.ports }}
-    - {port: {{ . | int }}, protocol: TCP}
-    {{- end }}
-  {{- with $servers.peers }}
-  to:
-    {{- toYaml . | nindent 4 }}
-  {{- end }}
+{{- if $servers.peers }}
+{{ include "eventfleet.peers" (dict "direction" "to" "peers" $servers.peers "ports" $servers.ports) }}
+{{- end }}
 {{- end -}}
