@@ -27,9 +27,6 @@ STATUSES = {
 }
 """Exit status of each outcome; 1 is any other error before the command was sent, 2 wrong usage."""
 
-OUTCOMES = {"late": "accepted", "held-up": "accepted", "version-conflict": "conflict"}
-"""The outcome's name, where a status has another key."""
-
 MAX_VERSION = 2**63 - 1
 STAGES = ("accepted", "appended", "snapshotted", "relayed", "projected")
 
@@ -135,9 +132,11 @@ def send(
     sending = _send(name, aggregate_id, command, parsed, options, is_new=not command_id)
     kind, answer = _outcome(sending, wanted)
     if json:
-        print_json({"outcome": OUTCOMES.get(kind, kind), "command_id": identity, **answer})
+        print_json({"outcome": answer["outcome"], "command_id": identity, **answer})
     else:
         late = f"not {wait} within {patience:g} s"
+        if answer["outcome"] == "repeated":
+            late = f"not known to be {wait}: that was told to who sent it first"
         if kind == "held-up":
             late = _held_up(name, aggregate_id, wait, answer["disposition"])
         _print(kind, identity, answer, late)
@@ -173,7 +172,7 @@ def _parse(payload: bytes) -> dict[str, Any]:
 
 
 def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
-    """The outcome by its key in STATUSES, and what is known of it."""
+    """The key of the outcome's status in STATUSES; its name, and what is known of it."""
     from eventfleet.cli.http_client import ServiceRefused
     from eventfleet.deciders.outcomes import (
         OUTCOME_NAMES,
@@ -186,8 +185,9 @@ def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
     try:
         result = asyncio.run(sending)
     except (InvalidRecord, ServiceRefused) as error:
-        return "failed", {"reason": str(error)}
-    kind, answer = OUTCOME_NAMES[type(result.outcome)], outcome_fields(result.outcome)
+        return "failed", {"outcome": "failed", "reason": str(error)}
+    kind = OUTCOME_NAMES[type(result.outcome)]
+    answer = {"outcome": kind, **outcome_fields(result.outcome)}
     if isinstance(result.outcome, Failed):
         answer["details"] = result.outcome.details
     if isinstance(result.outcome, VersionConflict):
@@ -229,7 +229,9 @@ async def _send(
 def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> None:
     match kind:
         case "accepted" | "repeated" | "late" | "held-up":
-            _print_accepted(kind, answer, late)
+            _print_accepted(answer)
+            if kind in ("late", "held-up"):
+                click.echo(late, err=True)
         case "rejected" | "conflict":
             click.echo(f"{kind}: {printable(answer['reason'])}")
         case "version-conflict":
@@ -252,13 +254,11 @@ def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> Non
             )
 
 
-def _print_accepted(kind: str, answer: dict[str, Any], late: str) -> None:
+def _print_accepted(answer: dict[str, Any]) -> None:
     version = f", version {answer['version']}" if answer.get("version") else ""
     stage = f", {answer['stage']}" if answer["stage"] != "accepted" else ""
-    outcome = OUTCOMES.get(kind, kind)
-    click.echo(f"{outcome}: event {answer['event_id']} in {answer['place']}{version}{stage}")
-    if kind in ("late", "held-up"):
-        click.echo(late, err=True)
+    event = f"event {answer['event_id']} in {answer['place']}"
+    click.echo(f"{answer['outcome']}: {event}{version}{stage}")
 
 
 def _held_up(name: str, aggregate_id: str, wait: str, disposition: dict[str, str]) -> str:

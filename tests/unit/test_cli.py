@@ -381,6 +381,17 @@ def test_a_stage_that_is_not_reached_in_time_has_its_status(service: "ServiceStu
     assert done.stderr == "not relayed within 2 s\n"
 
 
+def test_a_repeat_whose_stage_is_not_known_is_no_acceptance(service: "ServiceStub") -> None:
+    service.answer = ACCEPTED | {"outcome": "repeated", "stage": "appended"}
+    arguments = ("send", "orders", "1", "Deliver", "--command-id", "c", "--wait", "relayed")
+    done = run(*arguments, SERVICE_URL=service.url)
+    assert done.exit_code == STATUSES["late"]
+    assert done.stdout == "repeated: event e in orders.events/0, appended\n"
+    assert done.stderr == "not known to be relayed: that was told to who sent it first\n"
+    done = run(*arguments, "--json", SERVICE_URL=service.url)
+    assert json.loads(done.stdout)["outcome"] == "repeated"
+
+
 def test_without_an_answer_the_outcome_is_unknown() -> None:
     done = run("send", "orders", "1", "Deliver", SERVICE_URL="http://127.0.0.1:1")
     assert done.exit_code == STATUSES["unavailable"] == 6
