@@ -5,7 +5,7 @@ from typing import Final
 
 from msgspec import Struct
 
-from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.outcomes import Outcome
 from eventfleet.deciders.state_command import NewEvents, StateCommand
 from eventfleet.states.live_state import LiveState
@@ -63,14 +63,16 @@ class Attempt(Struct, eq=False):
 
     `index` is its own in the call that it answers. `sees` has the ids of the commands that the
     decision sees, by the ids of their first events, `seen` those events by the ids of their
-    commands. `live` is the latest state of its aggregate, taken from the Querier until it is given
-    back; None where no state is needed. `made` are its events, once it is decided.
+    commands. `permit` is awaited before each put. `live` is the latest state of its aggregate,
+    taken from the Querier until it is given back; None where no state is needed. `made` are its
+    events, once it is decided.
     """
 
     index: int
     command: StateCommand
     aggregate_id: str
     answer: Answer
+    permit: Permit | None = None
     progress: Progress = BEGUN
     live: LiveState | None = None
     made: NewEvents | None = None
@@ -88,7 +90,9 @@ class Attempt(Struct, eq=False):
             self.answer(self.index, outcome)
 
 
-def build_rounds(commands: Sequence[StateCommand], answer: Answer) -> list[list[Attempt]]:
+def build_rounds(
+    commands: Sequence[StateCommand], answer: Answer, permit: Permit | None = None
+) -> list[list[Attempt]]:
     """The first commands of all aggregates, then the second ones, and so on."""
     rounds: list[list[Attempt]] = []
     counts: dict[str, int] = {}
@@ -98,7 +102,7 @@ def build_rounds(commands: Sequence[StateCommand], answer: Answer) -> list[list[
         counts[aggregate_id] = count + 1
         if count == len(rounds):
             rounds.append([])
-        rounds[count].append(Attempt(index, command, aggregate_id, answer))
+        rounds[count].append(Attempt(index, command, aggregate_id, answer, permit))
     return rounds
 
 

@@ -8,7 +8,7 @@ Repeats that the store does not know yet are dropped by append.
 from collections.abc import Sequence
 from datetime import datetime
 
-from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Unavailable
 from eventfleet.deciders.pending_command import repeat_outcome
 from eventfleet.deciders.proposed_event import ProposedEvent
@@ -28,9 +28,13 @@ class DirectDecider:
         self._clock = clock
 
     async def decide(
-        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+        self,
+        commands: Sequence[ProposedEvent],
+        deadline: datetime,
+        answer: Answer,
+        permit: Permit | None = None,
     ) -> None:
-        """Answer each by its index; all are tried once."""
+        """Answer each by its index; all are tried once. None is rejected: no permit is needed."""
         try:
             keys = [proposed.event.key for proposed in commands if not proposed.new]
             found = await self._store.find(keys) if keys else {}

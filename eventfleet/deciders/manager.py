@@ -29,11 +29,12 @@ from eventfleet.deciders.command_attempts import (
     Stored,
     TooLarge,
     build_rounds,
+    end_all,
 )
 from eventfleet.deciders.command_lookup import CommandLookup
 from eventfleet.deciders.commander import Commander, TooLate
 from eventfleet.deciders.concurrency import Part, run_all
-from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Unavailable
 from eventfleet.deciders.state_command import (
@@ -106,10 +107,14 @@ class Manager:
     # A call: many commands, each attempted until it ends
 
     async def decide(
-        self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer
+        self,
+        commands: Sequence[StateCommand],
+        deadline: datetime,
+        answer: Answer,
+        permit: Permit | None = None,
     ) -> None:
         """Answer each by its index; Failed where the domain's own code raised."""
-        for round in build_rounds(commands, answer):
+        for round in build_rounds(commands, answer, permit):
             attempts = self._with_seen(round) if self._domain.takes_context else round
             parts = [self._decide_together(each, deadline) for each in self._divide(attempts)]
             await (parts[0] if len(parts) == 1 else run_all(parts))
@@ -240,6 +245,12 @@ class Manager:
             await run_all([self._put(decided), *repeats] if decided else repeats)
 
     async def _put(self, attempts: Sequence[Attempt]) -> None:
+        if permit := attempts[0].permit:
+            try:
+                await permit()
+            except ServerUnavailable as unavailable:
+                end_all(attempts, Unavailable(str(unavailable)))
+                return
         for attempt in attempts:
             attempt.progress = PUTTING
         steady = self._clock.steady

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from eventfleet.deciders.append_watch import AppendWatch, NoWatch
-from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.failures import aggregate_parked
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.outcomes import DEADLINE_PASSED, Repeated, Unavailable
@@ -91,20 +91,27 @@ class MarkerDecider:
     # Deciding a batch
 
     async def decide(
-        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+        self,
+        commands: Sequence[ProposedEvent],
+        deadline: datetime,
+        answer: Answer,
+        permit: Permit | None = None,
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
         try:
-            await self._decide(self._first_of_each_aggregate(commands, deadline, answer), deadline)
+            pending = self._first_of_each_aggregate(commands, deadline, answer)
+            await self._decide(pending, deadline, permit)
         finally:
             self._watch.forget(proposed.event.id for proposed in commands)
 
-    async def _decide(self, pending: list[PendingCommand], deadline: datetime) -> None:
+    async def _decide(
+        self, pending: list[PendingCommand], deadline: datetime, permit: Permit | None
+    ) -> None:
         reason, refreshed = "", False
         while pending and self._clock.steady() < deadline:
             began = self._clock.steady()
             try:
-                refreshed, before = await self._round(pending), refreshed
+                refreshed, before = await self._round(pending, permit), refreshed
                 # A second look in a row: Redis' clock has stepped back, and is awaited.
                 first_look = refreshed and not before
                 moved = first_look or any(p.decided or p.basis for p in pending)
@@ -156,7 +163,7 @@ class MarkerDecider:
                 del self._unfinished[next(iter(self._unfinished))]
         command.answer(Unavailable(reason))
 
-    async def _round(self, pending: Sequence[PendingCommand]) -> bool:
+    async def _round(self, pending: Sequence[PendingCommand], permit: Permit | None) -> bool:
         """True when the incarnation was refreshed because a mark asked for it: worth another round
         at once."""
         pending = self._in_time(pending)
@@ -166,6 +173,8 @@ class MarkerDecider:
         ready = self._refuse_parked(ready) if self._guard.parked else ready
         if not ready:
             return False
+        if permit:
+            await permit()
         had_basis = any(p.basis for p in ready)
         await self._mark(ready, incarnation)
         await self._verify_rejections(

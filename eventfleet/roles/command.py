@@ -8,9 +8,11 @@ and is answered where it says who sent it.
 """
 
 import logging
+import random
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
 from eventfleet.deciders.decider import Decider
@@ -31,7 +33,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.stores.contracts import Clock, PartitionWriter, StoreRegistry
-from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.topics.codec import decode_command
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
@@ -70,6 +72,7 @@ class CommandRole:
     ) -> None:
         self._domain, self._partition, self._decider = domain, partition, decider
         self._writer, self._clock = writer, clock
+        self._registry, self._owner = registry, ""
         self._start = RoleStart(registry, domain.name, ROLE, partition)
         self._decide_timeout = decide_timeout
         self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not committed yet
@@ -77,8 +80,21 @@ class CommandRole:
         self._replies = Topics.of(domain.name).replies
 
     async def open(self) -> int:
-        """Take the partition over."""
-        return await self._start.take_over(self._writer)
+        """Take the partition over, and be noted as the one who decides its commands."""
+        offset = await self._start.take_over(self._writer)
+        self._owner = str(UUID(int=random.getrandbits(128)))
+        await self._registry.note_owner(ROLE, self._partition, self._owner)
+        return offset
+
+    async def _check_owner(self) -> None:
+        """Fenced when another has taken the partition over.
+
+        Asked between a decision and its write: the fence of a commit comes after the write, and a
+        rejection leaves nothing in the store that would refuse it. An owner that is noted later
+        decides on a state that is no older, so it rejects only where the write meets its version.
+        """
+        if await self._registry.owner(ROLE, self._partition) != self._owner:
+            raise Fenced(f"another owner decides the commands of partition {self._partition}")
 
     async def _read(
         self, records: Sequence[LogRecord]
@@ -189,7 +205,8 @@ class CommandRole:
 
         if undecided:
             deadline = self._clock.steady() + self._decide_timeout
-            await self._decider.decide([parsed for _, parsed in undecided], deadline, answer)
+            parsed_commands = [parsed for _, parsed in undecided]
+            await self._decider.decide(parsed_commands, deadline, answer, self._check_owner)
         if unanswered:
             raise ServerUnavailable(unanswered[0].reason)
 

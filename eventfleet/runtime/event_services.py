@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from eventfleet.deciders.commander import Commander
-from eventfleet.deciders.decider import Answer, Decider
+from eventfleet.deciders.decider import Answer, Decider, Permit
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.incarnation_reader import IncarnationReader
@@ -53,9 +53,15 @@ class TimeLimitedDecider:
         self._decider, self._clock = decider, clock
         self._limit = timedelta(seconds=seconds)
 
-    async def decide(self, commands: Sequence[Any], deadline: datetime, answer: Answer) -> None:
+    async def decide(
+        self,
+        commands: Sequence[Any],
+        deadline: datetime,
+        answer: Answer,
+        permit: Permit | None = None,
+    ) -> None:
         latest = self._clock.steady() + self._limit
-        await self._decider.decide(commands, min(deadline, latest), answer)
+        await self._decider.decide(commands, min(deadline, latest), answer, permit)
 
 
 @asynccontextmanager

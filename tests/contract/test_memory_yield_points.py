@@ -117,6 +117,8 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "record_restore": lambda s: s.registry.record_restore([OffsetRange(0, 0, 1)], TIME),
     "has_begun": lambda s: s.registry.has_begun("relay", 0),
     "note_begun": lambda s: s.registry.note_begun("relay", 0),
+    "owner": lambda s: s.registry.owner("command", 0),
+    "note_owner": lambda s: s.registry.note_owner("command", 0, "me"),
     "repairs": lambda s: s.registry.repairs(),
     "last_note": lambda s: s.registry.last_note(0),
     "facts": lambda s: s.registry.facts(),

@@ -112,6 +112,8 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "record_restore": lambda s: s.events.registry.record_restore([OffsetRange(0, 0, 1)], TIME),
     "has_begun": lambda s: s.events.registry.has_begun("relay", 0),
     "note_begun": lambda s: s.events.registry.note_begun("relay", 0),
+    "owner": lambda s: s.events.registry.owner("command", 0),
+    "note_owner": lambda s: s.events.registry.note_owner("command", 0, "me"),
     "repairs": lambda s: s.events.registry.repairs(),
     "last_note": lambda s: s.events.registry.last_note(0),
     "facts": lambda s: s.events.registry.facts(),

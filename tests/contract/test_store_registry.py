@@ -109,6 +109,20 @@ async def test_a_role_has_begun_once_that_is_noted(
         assert not await begun.has_begun("snapshot", 0)
 
 
+async def test_the_last_noted_owner_of_a_partition_is_its_owner(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    assert await registry.owner("command", 0) == ""
+    await registry.note_owner("command", 0, "first")
+    await registry.note_owner("command", 11, "other")
+    await registry.note_owner("command", 0, "second")
+    async with opening() as other:
+        noted = other.events.registry
+        owners = [await noted.owner("command", partition) for partition in (0, 1, 11)]
+    assert owners == ["second", "", "other"]
+    assert await registry.owner("relay", 0) == ""
+
+
 async def test_in_another_epoch_no_role_has_begun(registry: StoreRegistry) -> None:
     await registry.note_begun("relay", 0)
     await registry.raise_epoch()

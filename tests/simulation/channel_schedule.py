@@ -5,7 +5,6 @@ import random
 from collections import Counter
 from collections.abc import Iterator
 from random import Random
-from types import SimpleNamespace
 from unittest.mock import patch
 
 from eventfleet.deciders.command_event import event_id
@@ -35,10 +34,9 @@ class ChannelSchedule:
         """BrokenInvariant when a promise breaks; it tells the steps."""
         state = random.getstate()
         random.seed(0)
-        clock = SimpleNamespace(monotonic=self.loop.time)
         logging.disable(logging.ERROR)
         try:
-            with patch("eventfleet.feeds.channel_commands.time", clock):
+            with patch("time.monotonic", self.loop.time):
                 self._run()
         finally:
             logging.disable(logging.NOTSET)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from itertools import count
 from random import Random
-from types import SimpleNamespace
 from typing import NamedTuple
 from unittest.mock import patch
 
@@ -88,11 +87,10 @@ class FleetSchedule:
         """Violation when an invariant breaks; it tells the steps."""
         state = random.getstate()
         random.seed(0)
-        clock = SimpleNamespace(monotonic=self.loop.time)
         logging.disable(logging.WARNING)
         try:
             with (
-                patch("eventfleet.workers.owner.time", clock),
+                patch("time.monotonic", self.loop.time),
                 patch("eventfleet.workers.owners.Owner", self.scenario.parts.owner),
             ):
                 self._run()

@@ -5,9 +5,11 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
+from itertools import count
 from random import Random
-from types import SimpleNamespace
 from unittest.mock import patch
+from uuid import UUID
 
 from tests.simulation.checker import BrokenInvariant
 from tests.simulation.publication_world import (
@@ -28,6 +30,10 @@ ASK_STEPS = 2_000
 STALLS_SECONDS = (0.3, 3.0, 7.0, 12.0)
 
 
+def _owner_ids() -> Iterator[UUID]:
+    return (UUID(int=number) for number in count(1))
+
+
 class PublicationSchedule:
     def __init__(self, scenario: PublicationScenario, seed: int | Random) -> None:
         self.scenario = scenario
@@ -40,18 +46,17 @@ class PublicationSchedule:
         """BrokenInvariant when a promise breaks; it tells the steps."""
         state = random.getstate()
         random.seed(0)
-        clock = SimpleNamespace(monotonic=self.loop.time)
         parts = self.scenario.parts
         logging.disable(logging.ERROR)
         try:
             with ExitStack() as stack:
-                for module in ("documents.document_cache", "stores.memory.outbox"):
-                    stack.enter_context(patch(f"eventfleet.{module}.time", clock))
+                stack.enter_context(patch("time.monotonic", self.loop.time))
                 stack.enter_context(
                     patch("eventfleet.documents.event_sourced.Publisher", parts.publisher)
                 )
                 publisher = "eventfleet.buses.publisher"
                 stack.enter_context(patch(f"{publisher}.BATCH_EVENTS", 3))
+                stack.enter_context(patch(f"{publisher}.uuid4", partial(next, _owner_ids())))
                 stack.enter_context(patch(f"{publisher}.Publication", parts.publication))
                 stack.enter_context(patch(f"{publisher}.Confirmations", parts.confirmations))
                 self._run()

@@ -177,6 +177,12 @@ class ReplicatedEvents:
         self._change(writing, "", partial(_note, note))
         await self._acknowledge(writing)
 
+    async def note_owner(self, *note: Any) -> None:
+        writing = Writing(self._shards)
+        await checkpoint()
+        self._change(writing, "", partial(_note_owner, note))
+        await self._acknowledge(writing)
+
     def _change(self, writing: Writing, aggregate_id: str, change: Change) -> None:
         number = shard_of(aggregate_id)
         self._check(writing, [number])
@@ -277,6 +283,9 @@ class ReplicatedRegistry:
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
         await self._events.note_next_offset(partition, epoch, next_offset)
 
+    async def note_owner(self, role: str, partition: int, owner: str) -> None:
+        await self._events.note_owner(role, partition, owner)
+
 
 def shard_of(aggregate_id: str) -> int:
     """The shard of an aggregate."""
@@ -295,6 +304,10 @@ async def _write(write: Write, store: MemoryEvents) -> None:
 
 async def _note(note: tuple[int, int, int], store: MemoryEvents) -> None:
     await store.registry.note_next_offset(*note)
+
+
+async def _note_owner(note: tuple[str, int, str], store: MemoryEvents) -> None:
+    await store.registry.note_owner(*note)
 
 
 async def _mark_discarded(key: EventKey, store: MemoryEvents) -> None:

@@ -128,7 +128,8 @@ def _describe_group(thing: Any) -> str:
     if isinstance(thing, Mapping):
         return ", ".join(f"{describe(key)}: {describe(value)}" for key, value in thing.items())
     if isinstance(thing, GROUPS) and not hasattr(thing, "_fields"):
-        return ", ".join(described for each in thing if (described := describe(each)))
+        described = [text for each in thing if (text := describe(each))]
+        return ", ".join(sorted(described) if isinstance(thing, set | frozenset) else described)
     return describe(str(thing))
 
 

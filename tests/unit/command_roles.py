@@ -30,7 +30,7 @@ class ScriptedDecider:
         self.asked: list[list[str]] = []
 
     async def decide(
-        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+        self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer, _: object
     ) -> None:
         script, names = self.scripts.pop(0), [str(i.event.causation_id) for i in intents]
         self.asked.append(names)

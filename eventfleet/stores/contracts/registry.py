@@ -127,6 +127,12 @@ class StoreRegistry(Protocol):
     async def note_begun(self, role: str, partition: int) -> None:
         """Note it, durably."""
 
+    async def owner(self, role: str, partition: int) -> str:
+        """Return the id of a role's noted owner of a partition; "" where there is none."""
+
+    async def note_owner(self, role: str, partition: int, owner: str) -> None:
+        """Note it, durably, in place of the one before."""
+
     async def repairs(self) -> list[Repair]:
         """Return all repairs, the oldest first."""
 

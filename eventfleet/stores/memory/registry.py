@@ -27,6 +27,7 @@ class MemoryRegistry:
         self._event_shapes: list[EventShape] = []
         self._notes: dict[int, OffsetNote] = {}
         self._begun: set[tuple[str, int]] = set()
+        self._owners: dict[tuple[str, int], str] = {}
         self._repairs: list[Repair] = []
         self._first_incarnation = ""
 
@@ -106,6 +107,15 @@ class MemoryRegistry:
     async def note_begun(self, role: str, partition: int) -> None:
         await self._yield_point()
         self._begun.add((role, partition))
+        await self._yield_point()
+
+    async def owner(self, role: str, partition: int) -> str:
+        await self._yield_point()
+        return self._owners.get((role, partition), "")
+
+    async def note_owner(self, role: str, partition: int, owner: str) -> None:
+        await self._yield_point()
+        self._owners[role, partition] = owner
         await self._yield_point()
 
     async def repairs(self) -> list[Repair]:

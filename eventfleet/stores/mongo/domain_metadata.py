@@ -191,6 +191,16 @@ class DomainMetadata:
         with operation("registry", self._domains):
             await self._domains.update_one(self._key, noted, upsert=True)
 
+    async def owner(self, role: str, partition: int) -> str:
+        with operation("registry", self._domains):
+            found = await self._domains.find_one(self._key, {"_id": 0, f"owners.{role}": 1}) or {}
+        return str(found.get("owners", {}).get(role, {}).get(str(partition), ""))
+
+    async def note_owner(self, role: str, partition: int, owner: str) -> None:
+        noted = {"$set": {f"owners.{role}.{partition}": owner}}
+        with operation("registry", self._domains):
+            await self._domains.update_one(self._key, noted, upsert=True)
+
     async def repairs(self) -> list[Repair]:
         return [*(await self.facts()).repairs]
 
