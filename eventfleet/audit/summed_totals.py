@@ -26,9 +26,9 @@ class SummedTotals:
         """Add the parts of an aggregate."""
         for id, part in parts.items():
             known = self._parts.get(id)
-            self._parts.put(id, (id, self.merge(known[1], part) if known else part))
-        for each in self._parts.trim():
-            self._spill(*each)
+            summed = self.merge(known[1], part) if known else part
+            for each in self._parts.put(id, (id, summed)):
+                self._spill(*each)
 
     def merge(self, one: Row, other: Row) -> Row:
         """Merge two parts, as they are read again."""

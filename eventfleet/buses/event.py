@@ -5,8 +5,6 @@ from typing import Any
 
 import msgspec
 
-from eventfleet.model.value_copy import copy_value
-
 
 class DocumentEvent(msgspec.Struct, frozen=True, kw_only=True):
     """An event of a document or an aggregate.
@@ -22,8 +20,3 @@ class DocumentEvent(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     timestamp: datetime
     data: dict[str, Any]
-
-
-def copy_event(event: DocumentEvent) -> DocumentEvent:
-    """Return an event whose data is the receiver's own."""
-    return msgspec.structs.replace(event, data=copy_value(event.data))

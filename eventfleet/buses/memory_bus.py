@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from itertools import count
 
 from eventfleet.buses.bus import KeptDelivery
-from eventfleet.buses.event import DocumentEvent, copy_event
+from eventfleet.buses.event import DocumentEvent
 from eventfleet.buses.handler import Subscriber
 from eventfleet.buses.subscription import SubscriberGroup, SubscriberGroups
+from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.startable import Startable
 
 MAX_WAITING_EVENTS = 10_000
@@ -41,7 +42,7 @@ class MemoryBus(Startable):
         for event in events:
             for group in self._groups.all():
                 if group.matches(event.event_type):
-                    await self._queues[group.name].put(copy_event(event))
+                    await self._queues[group.name].put(copy_value(event))
 
     def subscribe(self, pattern: str, subscriber: Subscriber, group: str | None = None) -> None:
         name = self._groups.subscribe(pattern, subscriber, group).name
@@ -49,7 +50,7 @@ class MemoryBus(Startable):
 
     async def dead_letters(self, limit: int = 100) -> list[KeptDelivery]:
         return [
-            kept._replace(event=copy_event(kept.event)) if kept.event else kept
+            kept._replace(event=copy_value(kept.event)) if kept.event else kept
             for kept in [*self._kept.values()][:limit]
         ]
 

@@ -9,10 +9,11 @@ from functools import partial
 from inspect import isawaitable, ismethod
 from typing import Any
 
-from eventfleet.buses.event import DocumentEvent, copy_event
+from eventfleet.buses.event import DocumentEvent
 from eventfleet.buses.handler import EventFunction, Subscriber
 from eventfleet.buses.serializer import Serializer
 from eventfleet.model.errors import DeclarationError
+from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.retry import DELIVERY
 from eventfleet.topics.errors import InvalidRecord
@@ -56,7 +57,7 @@ class Subscription:
         return None
 
     async def _call(self, event: DocumentEvent) -> None:
-        result: Any = self._handle(copy_event(event))
+        result: Any = self._handle(copy_value(event))
         if isawaitable(result):
             await result
 

@@ -156,7 +156,6 @@ class Projector:
         where = f"{self._name} {text!r} version {document.version}"
         self._logger.warning("the store refuses %s: %s", where, error)
         self._refused.put(text, InvalidDocument("document", f"the store refuses it: {error}"))
-        self._refused.trim()
         self._unsettled.pop(text, None)
 
     def take_refusal(self, text: str) -> InvalidDocument | None:

@@ -26,7 +26,7 @@ from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
-from eventfleet.model.value_copy import copier, copy_value
+from eventfleet.model.value_copy import copy_value, mutable_fields
 from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord, NewerSchema
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
@@ -77,7 +77,7 @@ class Domain(Declaration[S]):
         for table in ("state_shape", "needs_size", "needs_types", "_storable", "_rules"):
             getattr(self, table)
         for kind in (self.state, *self.command_classes):
-            copier(kind)
+            mutable_fields(kind)
 
     @cached_property
     def command_classes(self) -> frozenset[type]:

@@ -1,6 +1,6 @@
 """Copies of values, so that what a team's code holds is nothing that a cache holds."""
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from copy import copy, deepcopy
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -12,10 +12,6 @@ from uuid import UUID
 import msgspec
 from msgspec import inspect
 from msgspec.structs import force_setattr
-
-from eventfleet.topics.event import EventRecord
-
-Copier = Callable[[Any], Any]
 
 ATOMS = frozenset(
     {str, int, float, bool, type(None), bytes, datetime, date, time, timedelta, UUID, Decimal}
@@ -37,83 +33,65 @@ def copy_value(value: Any) -> Any:
         return {key: copy_value(inner) for key, inner in value.items()}
     if kind is list:
         return [copy_value(inner) for inner in value]
-    if isinstance(value, msgspec.Struct):
-        return copier(kind)(value)
-    return deepcopy(value)
+    if not isinstance(value, msgspec.Struct):
+        return deepcopy(value)
+    if (fields := mutable_fields(kind)) is None:
+        return value
+    copied = copy(value)
+    for name, container in fields:
+        inner = getattr(value, name)
+        force_setattr(copied, name, inner.copy() if type(inner) is container else copy_value(inner))
+    return copied
 
 
-def copy_event(event: EventRecord) -> EventRecord:
-    """Return an event whose payload is the caller's own."""
-    return msgspec.structs.replace(event, data=copy_value(event.data))
+@lru_cache(maxsize=1024)
+def mutable_fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, type[Any] | None], ...] | None:
+    """Return the fields of a type that may hold something mutable; None: it is immutable itself.
 
-
-def _make_copier(kind: Any) -> Copier:
+    With a field comes the type of the container that it declares, if its elements are immutable.
+    """
     try:
-        shape = inspect.type_info(kind)
+        shape: Any = inspect.type_info(kind)
     except (TypeError, NameError):
-        return deepcopy
-    return _copier(shape, frozenset())
+        return tuple((name, None) for name in kind.__struct_fields__)
+    outer = frozenset({kind})
+    fields = [field for field in shape.fields if not _is_immutable(field.type, outer)]
+    if not fields and kind.__struct_config__.frozen:
+        return None
+    return tuple((field.name, _flat_container(field.type)) for field in fields)
 
 
-copier: Callable[[Any], Copier] = lru_cache(maxsize=1024)(_make_copier)
-"""Returns the function that copies values of a type: of an immutable one, the value itself."""
-
-
-def keep(value: Any) -> Any:
-    """Return the value itself: it is immutable."""
-    return value
-
-
-def _copier(shape: inspect.Type, outer: frozenset[type[Any]]) -> Copier:
-    """Return the copier of a type within others, which a field may refer back to."""
+def _is_immutable(shape: inspect.Type, outer: frozenset[type[Any]]) -> bool:
+    """Return whether a type within others, which a field may refer back to, is immutable."""
     match shape:
-        case inspect.Metadata(type=inner):
-            return _copier(inner, outer)
         case inspect.StructType(cls=kind):
-            return copy_value if kind in outer else _struct_copier(shape, outer | {kind})
-        case inspect.TupleType(item_types=inner):
-            return keep if _all_immutable(inner, outer) else copy_value
+            inner = [field.type for field in shape.fields]
+            is_frozen = kind.__struct_config__.frozen and kind not in outer
+            return is_frozen and _are_immutable(inner, outer | {kind})
+        case inspect.TupleType(item_types=inner) | inspect.UnionType(types=inner):
+            return _are_immutable(inner, outer)
         case inspect.VarTupleType(item_type=each) | inspect.FrozenSetType(item_type=each):
-            return keep if _all_immutable((each,), outer) else copy_value
-        case inspect.UnionType(types=inner):
-            return keep if _all_immutable(inner, outer) else copy_value
-        case inspect.DictType(value_type=each):
-            return _shallow(dict) if _all_immutable((each,), outer) else copy_value
-        case inspect.ListType(item_type=each):
-            return _shallow(list) if _all_immutable((each,), outer) else copy_value
+            return _is_immutable(each, outer)
+        case inspect.Metadata(type=each):
+            return _is_immutable(each, outer)
+    return isinstance(shape, IMMUTABLE_TYPES)
+
+
+def _are_immutable(shapes: Iterable[inspect.Type], outer: frozenset[type[Any]]) -> bool:
+    return all(_is_immutable(each, outer) for each in shapes)
+
+
+def _flat_container(shape: inspect.Type) -> type[Any] | None:
+    match shape:
+        case inspect.DictType(value_type=each) if _is_immutable(each, frozenset()):
+            return dict
+        case inspect.ListType(item_type=each) if _is_immutable(each, frozenset()):
+            return list
         case inspect.SetType():
-            return _shallow(set)
-    return keep if isinstance(shape, IMMUTABLE_TYPES) else copy_value
-
-
-def _all_immutable(shapes: tuple[inspect.Type, ...], outer: frozenset[type[Any]]) -> bool:
-    return all(_copier(each, outer) is keep for each in shapes)
-
-
-def _shallow(kind: type[Any]) -> Copier:
-    """Return the copier of a container of immutable values."""
-
-    def copied(value: Any) -> Any:
-        return copy(value) if type(value) is kind else copy_value(value)
-
-    return copied
-
-
-def _struct_copier(shape: inspect.StructType, outer: frozenset[type[Any]]) -> Copier:
-    copiers = {field.name: _copier(field.type, outer) for field in shape.fields}
-    mutable = {name: each for name, each in copiers.items() if each is not keep}
-    if not mutable and shape.cls.__struct_config__.frozen:
-        return keep
-
-    def copied(value: Any) -> Any:
-        if type(value) is not shape.cls:
-            return copy_value(value)
-        made = copy(value)
-        for name, copy_field in mutable.items():
-            force_setattr(made, name, copy_field(getattr(value, name)))
-        return made
-
-    return copied
+            return set
+        case inspect.Metadata(type=each):
+            return _flat_container(each)
+    return None
 
 
 def has_shared_defaults(kind: Any) -> bool:

@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, cast
 
 from eventfleet.model.domain import Domain
-from eventfleet.model.value_copy import copier
+from eventfleet.model.value_copy import copy_value
 from eventfleet.model.view_functions import (
     SEPARATOR,
     Group,
@@ -294,7 +294,7 @@ class ViewProjector:
         changes: list[RowChange] = []
         ahead = False
         # Locals: this loop runs for each event.
-        view, project, copied = self.view, self.view.project, copier(self.view.row)
+        view, project = self.view, self.view.project
         changed, totals, suspects = self._rows.changed, bool(self._totals), self._rows.suspects
         for event, id in keyed:
             if poison and poison.covers(event):
@@ -304,7 +304,7 @@ class ViewProjector:
                 ahead = True
                 continue
             before = row.value
-            given = before and copied(before)  # a row that the function may spoil
+            given = before and copy_value(before)  # a row that the function may spoil
             try:
                 made = project(given, event)
                 if made is given and (given is before or made == before):
@@ -359,7 +359,6 @@ class ViewProjector:
         parts = await table.load(ids)
         stored = {id: parts[id].point for id in ids}
         suspects, functions = table.suspects, {"remove": totals.remove, "add": totals.add}
-        copied_part, copied_row = copier(totals.row), copier(self.view.row)
         done: tuple[Any, ...] = None, "", None
         for event, (id, empty), name, row in steps:
             if poison and poison.covers(event):
@@ -367,8 +366,8 @@ class ViewProjector:
             if FeedPoint.of(event) > stored[id]:
                 before = parts[id].value
                 try:
-                    part = copied_part(empty if before is None else before)
-                    made = functions[name](part, copied_row(row))
+                    part = copy_value(empty if before is None else before)
+                    made = functions[name](part, copy_value(row))
                     part = made_part(totals, name, made)
                     if suspects and id in suspects:
                         check_row(part)

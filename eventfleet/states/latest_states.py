@@ -128,7 +128,6 @@ class LatestStates:
         """Put states (back) into the cache."""
         for live in states:
             self._cache.put(live.aggregate_id, live)
-        self._cache.trim()
 
     async def _bases(self, cached: dict[str, LiveState | None]) -> dict[str, LiveState]:
         """The states that the newest events are to be folded into."""

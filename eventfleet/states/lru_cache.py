@@ -8,7 +8,7 @@ V = TypeVar("V")
 
 
 class LruCache(Generic[V]):
-    """Values by aggregate id; `trim` drops those used longest ago, beyond `capacity`.
+    """Values by aggregate id; those used longest ago are dropped beyond `capacity`.
 
     The longest unused values come first. A plain dict does in C, for all keys of a chunk at once,
     what an OrderedDict does key by key.
@@ -38,12 +38,15 @@ class LruCache(Generic[V]):
         values.update(found)
         return found
 
-    def put(self, key: str, value: V) -> None:
+    def put(self, key: str, value: V) -> list[V]:
+        """Put a value, and return what is dropped for it."""
         self._values.pop(key, None)
         self._values[key] = value
+        return self.trim() if len(self._values) > self._capacity else []
 
     def put_all(self, values: Mapping[str, V]) -> None:
-        """Put many at once. This does not count as a use of those that are cached already."""
+        """Put many at once, and drop nothing before `trim`. This does not count as a use of those
+        that are cached already."""
         self._values.update(values)
 
     def drop(self, keys: Iterable[str]) -> None:

@@ -157,7 +157,7 @@ class PublicationSchedule:
         outbox = self.world.store.outbox
         return (
             self.world.editing.isdisjoint(living)
-            and not any(outbox._pending.values())
+            and not any(outbox.unsettled.values())
             and not outbox._published
         )
 

@@ -37,7 +37,7 @@ class LaterClock(SystemClock):
 
 async def test_what_is_settled_late_in_a_lost_incarnation_comes_again_without_new_events() -> None:
     outbox = MemoryOutbox()
-    outbox.add([event("a1", 1), event("a1", 2)], to_publish=True)
+    outbox.unsettled[True].update((each.key, each) for each in (event("a1", 1), event("a1", 2)))
     await outbox.note_bus("notes.bus", BusNote("first", ("mails",)))
     await outbox.settle([key("a1", 1)], BusPlace("first", 1))
     confirmations = Confirmations("notes.bus", outbox, RestartedBus(), LaterClock())

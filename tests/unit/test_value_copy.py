@@ -9,7 +9,7 @@ import pytest
 
 from eventfleet import State
 from eventfleet.domains.bank import Account
-from eventfleet.model.value_copy import copier, copy_value, has_shared_defaults
+from eventfleet.model.value_copy import copy_value, has_shared_defaults
 
 
 class Leaf(State):
@@ -44,7 +44,6 @@ class Mutable(State):
 @pytest.mark.parametrize("value", [Account(owner="ann"), Leaves(leaves=(Leaf(),)), "text", 1.0])
 def test_an_immutable_value_is_handed_out_as_it_is(value: Any) -> None:
     assert copy_value(value) is value
-    assert copier(type(value))(value) is value
 
 
 def test_a_copy_is_the_same_and_shares_nothing_mutable() -> None:
@@ -58,17 +57,17 @@ def test_a_copy_is_the_same_and_shares_nothing_mutable() -> None:
         opened=Open("a"),
         inner=inner,
     )
-    for copied in (copy_value(value), copier(Mutable)(value)):
-        assert copied == value
-        assert copied.by_name["a"] is value.by_name["a"]
-        copied.numbers.append(2)
-        copied.deep["x"].append(2)
-        copied.free[0]["y"].add(3)
-        copied.free[1][1].append(5)
-        copied.plain.items.append(2)
-        copied.opened.name = "b"
-        copied.inner.free["a"].append(2)
-        copied.inner.numbers.append(2)
+    copied = copy_value(value)
+    assert copied == value
+    assert copied.by_name["a"] is value.by_name["a"]
+    copied.numbers.append(2)
+    copied.deep["x"].append(2)
+    copied.free[0]["y"].add(3)
+    copied.free[1][1].append(5)
+    copied.plain.items.append(2)
+    copied.opened.name = "b"
+    copied.inner.free["a"].append(2)
+    copied.inner.numbers.append(2)
     assert value.inner == Mutable(numbers=[1], free={"a": [1]}, deep={"x": [1]})
     assert (value.numbers, value.deep, value.free) == ([1], {"x": [1]}, [{"y": {2}}, (3, [4])])
     assert (value.plain, value.opened) == (Plain([1]), Open("a"))

@@ -8,7 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
 from typing import Any
 
-from eventfleet.model.value_copy import copy_event, copy_value
+from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
 from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
@@ -51,9 +51,9 @@ class MemoryDocuments:
         versions = self._events[event.aggregate_id]
         if event.version in versions:
             raise Duplicate(0, f"{event.domain}/{event.aggregate_id}", event.version, "version")
-        versions[event.version] = event = copy_event(event)
+        versions[event.version] = event = copy_value(event)
         self._log.append(event)
-        self.outbox.add([event], to_publish=to_publish)
+        self.outbox.unsettled[to_publish][event.key] = event
         async with self._stored:
             self._stored.notify_all()
 
@@ -106,7 +106,7 @@ class MemoryDocuments:
     ) -> AsyncIterator[EventRecord]:
         versions = self._events.get(aggregate_id, {})
         for version in sorted(v for v in versions if v > after)[:limit]:
-            yield copy_event(versions[version])
+            yield copy_value(versions[version])
 
     def _value(self, document: StoredDocument, name: str) -> Any:
         own = {"_id": document.id, self._version_field: document.version}
@@ -126,7 +126,7 @@ class MemoryDocuments:
             async with self._stored:
                 while len(self._log) <= at:
                     await self._stored.wait()
-            yield FeedItem(copy_event(self._log[at]), str(at + 1))
+            yield FeedItem(copy_value(self._log[at]), str(at + 1))
             at += 1
 
 

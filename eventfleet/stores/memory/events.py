@@ -6,7 +6,7 @@ from datetime import datetime
 
 from msgspec.structs import replace
 
-from eventfleet.model.value_copy import copy_event
+from eventfleet.model.value_copy import copy_value, mutable_fields
 from eventfleet.stores.contracts import (
     AssignPosition,
     Head,
@@ -28,6 +28,7 @@ from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.partitioner import partition_of
 
 Stream = dict[int, EventRecord]  # by version
+mutable_fields(EventRecord)  # found at import, not by the first event
 
 
 class MemoryEvents:
@@ -74,12 +75,12 @@ class MemoryEvents:
             self._keep(event)
             self._unplaced_in[event.key] = partition
         if to_publish:
-            self.outbox.add(events, to_publish=True)
+            self.outbox.unsettled[True].update((event.key, event) for event in events)
         await self._yield_point()
 
     async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         await self._yield_point()
-        return {key: copy_event(self._by_key[key]) for key in keys if key in self._by_key}
+        return {key: copy_value(self._by_key[key]) for key in keys if key in self._by_key}
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
         results: list[Duplicate | None] = []
@@ -113,7 +114,7 @@ class MemoryEvents:
     def _tail(self, query: TailQuery) -> Tail:
         stream = self._streams.get(query.aggregate_id, {})
         readable = self._readable(stream)
-        events = [copy_event(event) for event in readable if event.version > query.after]
+        events = [copy_value(event) for event in readable if event.version > query.after]
         found, *seen = (
             self._by_key.get(EventKey(query.aggregate_id, each))
             for each in (query.event_id, *query.seen)
@@ -170,7 +171,7 @@ class MemoryEvents:
             and (types is None or event.type in types)
         ]
         for event in found[:limit]:
-            yield copy_event(event)
+            yield copy_value(event)
 
     async def read_all(
         self, aggregate_ids: Collection[str], limit: int
@@ -193,7 +194,7 @@ class MemoryEvents:
         given = decode_feed_cursor(listing, cursor, newest, {p.partition for p in extent})
         points = {point.partition: point for point in given}
         beyond = (e for e in self._in_order() if _after(FeedPoint.of(e), points))
-        items = [copy_event(event) for event, _ in zip(beyond, range(limit), strict=False)]
+        items = [copy_value(event) for event, _ in zip(beyond, range(limit), strict=False)]
         points |= {(point := FeedPoint.of(event)).partition: point for event in items}
         return Page(items, encode_cursor(listing, list(points.values())))
 
@@ -245,7 +246,7 @@ class MemoryEvents:
             raise _duplicate(index, event, "version")
 
     def _keep(self, event: EventRecord) -> None:
-        event = copy_event(event)
+        event = copy_value(event)
         self._by_key[event.key] = event
         self._streams[event.aggregate_id][event.version] = event
 

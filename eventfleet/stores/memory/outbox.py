@@ -1,20 +1,21 @@
 """The outbox, in memory."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
-from eventfleet.model.value_copy import copy_event
+from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts.outbox import BusNote, BusPlace
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventKey, EventRecord
 
 
 class MemoryOutbox:
-    """Outbox in memory; `add` is for the store that it belongs to."""
+    """Outbox in memory; the store that it belongs to makes events `unsettled`."""
 
     def __init__(self, yield_point: YieldPoint = no_yield) -> None:
         self._yield_point = yield_point
-        self._pending: dict[bool, dict[EventKey, EventRecord]] = {False: {}, True: {}}
+        self.unsettled: dict[bool, dict[EventKey, EventRecord]] = {False: {}, True: {}}
+        """The pending events: those to write only, and those to publish."""
         self._parked: dict[EventKey, EventRecord] = {}
         self._published: dict[EventKey, tuple[EventRecord, BusPlace]] = {}
         self._bus_notes: dict[str, BusNote] = {}
@@ -23,16 +24,12 @@ class MemoryOutbox:
     async def prepare(self) -> None:
         await self._yield_point()
 
-    def add(self, events: Sequence[EventRecord], *, to_publish: bool) -> None:
-        """Make events pending."""
-        self._pending[to_publish].update((event.key, event) for event in events)
-
     async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
         await self._yield_point()
-        events = self._pending[to_publish].values()
+        events = self.unsettled[to_publish].values()
         ids = list(dict.fromkeys(each.aggregate_id for each in events))[:limit]
         found = [each for each in events if each.aggregate_id in ids]
-        return [copy_event(each) for each in sorted(found, key=_place)[:limit]]
+        return [copy_value(each) for each in sorted(found, key=_place)[:limit]]
 
     async def settle(self, keys: Collection[EventKey], place: BusPlace | None = None) -> None:
         await self._yield_point()
@@ -46,7 +43,7 @@ class MemoryOutbox:
                 self._parked[key] = event
 
     async def park_pending(self, aggregate_id: str) -> None:
-        keys = [*self._pending[True], *self._pending[False]]
+        keys = [*self.unsettled[True], *self.unsettled[False]]
         await self.park([key for key in keys if key.aggregate_id == aggregate_id])
 
     async def parked_aggregates(self, among: Collection[str] | None = None) -> set[str]:
@@ -57,7 +54,7 @@ class MemoryOutbox:
     async def parked(self, aggregate_id: str, limit: int) -> list[EventRecord]:
         await self._yield_point()
         found = [each for each in self._parked.values() if each.aggregate_id == aggregate_id]
-        return [copy_event(each) for each in sorted(found, key=_place)[:limit]]
+        return [copy_value(each) for each in sorted(found, key=_place)[:limit]]
 
     async def settle_parked(self, key: EventKey, place: BusPlace | None = None) -> None:
         await self._yield_point()
@@ -74,7 +71,7 @@ class MemoryOutbox:
         again = [e for e, at in self._published.values() if at.incarnation != incarnation]
         for event in again:
             del self._published[event.key]
-        self._pending[True] = {event.key: event for event in again} | self._pending[True]
+        self.unsettled[True] = {event.key: event for event in again} | self.unsettled[True]
         return bool(again)
 
     async def bus_note(self, name: str) -> BusNote | None:
@@ -99,7 +96,7 @@ class MemoryOutbox:
             del self._leases[name]
 
     def _take_pending(self, key: EventKey) -> EventRecord | None:
-        return self._pending[True].pop(key, None) or self._pending[False].pop(key, None)
+        return self.unsettled[True].pop(key, None) or self.unsettled[False].pop(key, None)
 
     def _settle(self, event: EventRecord | None, place: BusPlace | None) -> None:
         if event and place:
