@@ -18,7 +18,9 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.timeout import Timeout
 from eventfleet.web.access import Access, Grant, find_grant
 from eventfleet.web.problems import (
+    BUSY,
     HOST_REFUSED,
+    UNAVAILABLE,
     UNKNOWN_DOMAIN,
     RequestRefused,
     invalid,
@@ -124,7 +126,8 @@ class FeedSockets:
                     await self._authorize(request)
             task.result()
         except RequestRefused as error:
-            code, reason = POLICY_VIOLATION, error.detail
+            later = error.problem_type in (BUSY, UNAVAILABLE)
+            code, reason = TRY_AGAIN if later else POLICY_VIOLATION, error.detail
         except (TooSlow, TimeoutError):
             code, reason = TRY_AGAIN, "the client does not take the events fast enough"
         except ServerUnavailable as error:

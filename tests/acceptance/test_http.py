@@ -12,15 +12,17 @@ from typing import Any
 import httpx
 import pytest
 from click.testing import CliRunner
+from joserfc.jwk import ECKey
 
 from eventfleet.cli import main
+from eventfleet.runtime.settings import PREFIX
 from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import COMMAND, ROOT, TIMEOUT_SECONDS
 from tests.acceptance.http_service import HttpService, sent, serving
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.logged_case import CASE, TYPES, snapshots, state
-from tests.unit.http_fixture import token
+from tests.unit.http_fixture import AUDIENCE, token
 
 DOMAINS = "eventfleet.domains.process_log,eventfleet.domains.orders,eventfleet.domains.bank"
 PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
@@ -345,6 +347,49 @@ def test_without_a_key_it_is_served_to_this_machine_alone(fleet: CommandFleet) -
     assert done.returncode == 1
     assert "EVENTFLEET_HTTP_HOST=0.0.0.0" in done.stderr
     assert "set EVENTFLEET_TOKEN_KEY_FILE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_keys_of_a_url_verify_tokens_that_are_bound_to_aggregates(
+    fleet: CommandFleet, tmp_path: Path
+) -> None:
+    key = ECKey.generate_key("P-256", {"kid": "a"})
+    (tmp_path / "keys").write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
+    provider = subprocess.Popen(
+        [sys.executable, "-m", "http.server", "0", "--bind", "127.0.0.1"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        text=True,
+    )
+    assert provider.stdout
+    port = provider.stdout.readline().partition(" port ")[2].split()[0]
+    url = f"http://127.0.0.1:{port}/keys"
+    settings = {"TOKEN_KEY_FILE": "", "TOKEN_KEY_URL": url, "TOKEN_AUDIENCE": AUDIENCE}
+    environment = fleet.environment | {PREFIX + name: value for name, value in settings.items()}
+    bound = {"scope": "*:write *:read", "aggregate_ids": ["orders:mine"]}
+    try:
+        with (
+            serving(environment, tmp_path, "orders") as service,
+            service.client(token(key, "ES256", **bound)) as client,
+        ):
+            assert sent(client, "orders/mine/Place?wait=appended", PLACE).status_code == 202
+            assert client.get("/domains/orders/mine/state").status_code == 200
+            assert sent(client, "orders/other/Place", PLACE).status_code == 403
+            assert client.get("/domains/orders/feed").status_code == 403
+    finally:
+        provider.kill()
+        provider.wait(TIMEOUT_SECONDS)
+    done = subprocess.run(
+        [*COMMAND, "serve", "orders"],
+        env=environment | {"EVENTFLEET_START_TIMEOUT": "1", "EVENTFLEET_HTTP_PORT": "0"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+    )
+    assert done.returncode == 1
+    assert f"{url} has no valid key set for tokens: Cannot connect" in done.stderr
     assert "Traceback" not in done.stderr
 
 

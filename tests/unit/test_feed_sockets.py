@@ -48,6 +48,13 @@ from eventfleet.topics.topic_specs import declare_topics
 from eventfleet.web import LocalAccess, TokenAccess, feed_sockets
 from eventfleet.web.access import Access, Grant
 from eventfleet.web.feed_sockets import TOKEN_PREFIX, FeedPath, FeedSockets
+from eventfleet.web.problems import (
+    BUSY,
+    TOKEN_REFUSED,
+    UNAVAILABLE,
+    ProblemType,
+    RequestRefused,
+)
 from examples.chat.domain import Join, chat
 from examples.chat.rooms import SOCKET
 from tests.unit.room_events import record, sent
@@ -399,6 +406,33 @@ def test_an_application_may_take_time_to_say_who_may() -> None:
         client.websocket_connect("/rooms/r/socket", headers={"x-user": "ann"}) as ann,
     ):
         assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "code"), [(UNAVAILABLE, 1013), (BUSY, 1013), (TOKEN_REFUSED, 1008)]
+)
+def test_a_socket_whose_token_cannot_be_checked_again_may_come_back(
+    refusal: ProblemType, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Users:
+        secured = True
+        asked = 0
+
+        def grant(self, request: Request) -> Grant:
+            self.asked += 1
+            if self.asked > 1:
+                raise RequestRefused(refusal)
+            return Grant("ann", frozenset({"chat:read"}))
+
+    monkeypatch.setattr(feed_sockets, "RECHECK_SECONDS", 0.1)
+    with (
+        Service(Users()).client() as client,
+        client.websocket_connect("/rooms/r/socket") as ann,
+    ):
+        frame(ann, "opened")
+        with pytest.raises(WebSocketDisconnect) as caught:
+            ann.receive_text()
+        assert caught.value.code == code
 
 
 def test_without_tokens_scripts_of_other_sites_get_no_socket(local: TestClient) -> None:
