@@ -32,9 +32,9 @@ class NotRendered(Exception):
 
 
 @cache
-def render(*options: str) -> str:
+def render(*options: str, release: str = RELEASE) -> str:
     """What `helm template` writes, hooks too."""
-    command = (str(_installed(HELM)), "template", RELEASE, str(CHART), "--include-crds")
+    command = (str(_installed(HELM)), "template", release, str(CHART), "--include-crds")
     version = ("--kube-version", KUBERNETES_VERSION)
     done = subprocess.run(
         [*command, *version, *options], capture_output=True, text=True, timeout=SECONDS
@@ -44,9 +44,9 @@ def render(*options: str) -> str:
     return done.stdout
 
 
-def objects(*options: str) -> list[Object]:
+def objects(*options: str, release: str = RELEASE) -> list[Object]:
     """What `helm template` writes, as objects."""
-    return [found for found in yaml.safe_load_all(render(*options)) if found]
+    return [found for found in yaml.safe_load_all(render(*options, release=release)) if found]
 
 
 def of_kind(kind: str, *options: str) -> list[Object]:

@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from eventfleet.runtime.settings import PREFIX, Settings
+from eventfleet.check.shape_check import ROLLOUT
+from eventfleet.runtime.settings import PREFIX, Settings, file_fields
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.workers.agents import ROLES
 from eventfleet.workers.app import STOP_TIMEOUT_SECONDS
@@ -92,7 +94,7 @@ def test_every_variable_is_a_setting(form: tuple[str, ...]) -> None:
 
 def strangers(names: Iterator[str] | set[str] | object) -> Iterator[str]:
     """The variables that no setting has."""
-    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    known = {PREFIX + field.upper() for field in [*Settings.model_fields, *file_fields()]}
     yield from (name for name in names if name not in known)  # type: ignore[attr-defined]
 
 
@@ -225,6 +227,84 @@ def test_a_large_number_is_written_in_digits() -> None:
     assert environment(workers(large)[0])["EVENTFLEET_SNAPSHOT_BYTES"] == "100000000"
 
 
+# A roll-out in steps
+
+
+ORDER = ["append", "snapshot", "relay", "project", "command", "serve"]
+STEPS = (*SMALL, "--set", "roles.project.enabled=true", "--set-string", "image.tag=2.1")
+
+
+@pytest.mark.parametrize(
+    ("through", "previous"),
+    [*((role, "tag=2.0") for role in ORDER), ("append", f"digest=sha256:{'0' * 64}")],
+)
+def test_roles_behind_a_step_of_a_roll_out_keep_their_image_and_pods(
+    through: str, previous: str
+) -> None:
+    """Their pods are not replaced: no label of theirs changes, either."""
+    step = "--set-string", f"rollout.through={through},rollout.previous.{previous}"
+    key, value = previous.split("=")
+    before = (*STEPS, "--set-string", f"image.tag=,image.{previous}")
+    pods = {step: by_component((*STEPS, *step)), None: by_component(before)}
+    for component in (*ORDER, "topics"):
+        is_behind = component in ORDER[ORDER.index(through) + 1 :]
+        expected = {"tag": f":{value}", "digest": f"@{value}"}[key] if is_behind else ":2.1"
+        [image] = [each["image"] for each in pods[step][component]["spec"]["containers"]]
+        assert image == f"eventfleet{expected}"
+        assert (pods[step][component] == pods[None][component]) is is_behind
+
+
+def by_component(options: tuple[str, ...]) -> dict[str, Object]:
+    """The pods' templates, by role; of serve and topics too."""
+    return {
+        each["metadata"]["labels"]["app.kubernetes.io/component"]: each["spec"]["template"]
+        for each in workloads(options)
+    }
+
+
+def test_the_order_of_a_roll_out_is_that_which_check_names() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    assert schema["properties"]["rollout"]["properties"]["through"]["enum"] == ORDER
+    assert re.findall(r"\w+", ROLLOUT.replace("roll out", "")) == [
+        *("append", "first", "then", "snapshot", "relay", "project", "and", "command"),
+        *("serve", "last"),
+    ]
+    assert {*ORDER} == {*ROLES, "serve"}
+
+
+# Secrets as files
+
+
+def test_secrets_are_files_by_a_value() -> None:
+    files = (*LARGE, "--set", "secretFiles=true")
+    by_variables = {each["metadata"]["name"]: environment(each) for each in workloads(LARGE)}
+    for workload in workloads(files):
+        component = workload["metadata"]["labels"]["app.kubernetes.io/component"]
+        variables = environment(workload)
+        assert not any("secretKeyRef" in str(value) for value in variables.values())
+        parts = {"kafka": {"KAFKA_USERNAME": "username", "KAFKA_PASSWORD": "password"}}
+        if component != "topics":
+            parts |= {"mongodb": {"MONGO_URL": "url"}, "redis": {"REDIS_URL": "url"}}
+        volumes = {each["name"]: each.get("secret") for each in pod(workload)["volumes"]}
+        mounts = {each["name"]: each for each in container(workload)["volumeMounts"]}
+        own = by_variables[workload["metadata"]["name"]]
+        for part, settings in parts.items():
+            mount = mounts[f"secrets-{part}"]
+            assert mount["readOnly"] is True
+            for setting, key in settings.items():
+                reference = own[f"EVENTFLEET_{setting}"]["secretKeyRef"]  # type: ignore[index]
+                assert volumes[f"secrets-{part}"]["secretName"] == reference["name"]
+                assert reference["key"] == key
+                assert variables[f"EVENTFLEET_{setting}_FILE"] == f"{mount['mountPath']}/{key}"
+    valid, output = conforms(render(*files))
+    assert valid, output
+
+
+def by_name(options: tuple[str, ...], name: str) -> Object:
+    [found] = [each for each in workloads(options) if each["metadata"]["name"] == name]
+    return found
+
+
 # Monitoring
 
 
@@ -299,6 +379,121 @@ def test_keys_of_a_url_take_the_place_of_a_secret(at: str, port: int) -> None:
     assert policy["egress"] == [{"ports": [{"port": port, "protocol": "TCP"}]}]
 
 
+# Values that YAML reads otherwise
+
+
+HOSTILE = {
+    "image": {"pullSecrets": ["null", "1e3"], "tag": "1.0"},
+    "domains": [{"name": name, "module": "y.no"} for name in ("on", "y", "null", "e1", "a_b")],
+    "groupPrefix": "on",
+    "settings": {"log_format": "json", "http_access_log": True, "chunk_bytes": 100_000_000},
+    "kafka": {
+        "brokers": "kafka:9092",
+        "security": "SASL_SSL",
+        "credentials": {"secret": "123", "usernameKey": "on", "passwordKey": "1.5"},
+        "tls": {"secret": "0", "caKey": "no", "certKey": "0x1", "keyKey": "off"},
+    },
+    "mongodb": {"database": "2024", "urlSecret": {"secret": "1e3", "key": "null"}},
+    "redis": {"urlSecret": {"secret": "true", "key": "y"}, "tls": {"secret": "0b1"}},
+    "workers": {
+        "podAnnotations": {"a/b": "on", "c": "a: b # c"},
+        "nodeSelector": {"n": "1"},
+        "tolerations": [{"key": "on", "operator": "Equal", "value": "yes", "effect": "NoSchedule"}],
+        "priorityClassName": "1.0",
+    },
+    "serve": {
+        "autoscaling": {"prometheusUrl": "http://h/?a=b&c=%22#x"},
+        "tokenKey": {"secret": "1", "key": "1", "issuer": "a: 'b\n", "audience": "~"},
+    },
+    "networkPolicy": {
+        "monitoring": [{"podSelector": {"matchLabels": {"a": "on"}}}],
+        "servers": {"peers": [{"ipBlock": {"cidr": "::/0", "except": ["10.0.0.0/8"]}}]},
+    },
+    "monitoring": {"podMonitor": {"labels": {"on": "off"}}, "rules": {"labels": {"r": "1"}}},
+    "podDisruptionBudget": {"maxUnavailable": 1_000_000},
+    "partitions": 1_000_000,
+}
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Callable[..., tuple[str, ...]]:
+    """Writes the hostile values, with others merged into them, and returns the options."""
+
+    def write(**values: Object) -> tuple[str, ...]:
+        path = tmp_path / "values.json"
+        path.write_text(json.dumps(HOSTILE | values))
+        return ("--values", str(path))
+
+    return write
+
+
+@pytest.mark.parametrize(("release", "secret_files"), [("on", False), (f"{'a' * 19}.b", True)])
+def test_every_value_is_a_text_whatever_yaml_reads_in_it(
+    given: Callable[..., tuple[str, ...]], release: str, secret_files: bool
+) -> None:
+    options = given(secretFiles=secret_files)
+    valid, output = conforms(render(*options, release=release))
+    assert valid, output
+    rendered = objects(*options, release=release)
+    assert not list(wrong_texts(rendered))
+    assert {each["metadata"]["labels"]["app.kubernetes.io/instance"] for each in rendered} == {
+        release
+    }
+    names = [(each["kind"], each["metadata"]["name"]) for each in rendered]
+    assert len({*names}) == len(names)
+    for _, name in names:
+        assert re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", name)
+    variables = {
+        name: value
+        for each in workloads(options)
+        for name, value in environment(each).items()
+        if container(each)["args"][-1] == "on"
+    }
+    assert variables["EVENTFLEET_MONGO_DATABASE"] == "2024"
+    assert variables["EVENTFLEET_GROUP_PREFIX"] == "on"
+    assert variables["EVENTFLEET_PARTITIONS"] == "1000000"
+    assert variables["EVENTFLEET_CHUNK_BYTES"] == "100000000"
+    assert (
+        environment(by_name(options, "fleet-eventfleet-serve"))["EVENTFLEET_TOKEN_ISSUER"]
+        == (
+            HOSTILE["serve"]["tokenKey"]["issuer"]  # type: ignore[index]
+        )
+    )
+    groups = {
+        trigger["metadata"].get("consumerGroup")
+        for each in of_kind("ScaledObject", *options)
+        for trigger in each["spec"]["triggers"]
+    }
+    assert "on.null.append" in groups
+
+
+TEXTS = {"name", "key", "secretName", "value", "image", "priorityClassName"}
+"""The fields of these names are texts, wherever they stand."""
+
+
+def wrong_texts(found: object, field: str = "") -> Iterator[str]:
+    """The fields, labels, annotations and arguments that are no texts."""
+    if isinstance(found, list):
+        for each in found:
+            yield from wrong_texts(each, field)
+    elif isinstance(found, dict):
+        policy = found.keys() >= {"type", "periodSeconds"}  # a scaling policy's value is a number
+        for name, each in found.items():
+            yield from wrong_texts(each, "" if policy else field if field in MAPPINGS else name)
+    elif field in TEXTS | MAPPINGS | {"args"} and not isinstance(found, str):
+        yield f"{field}: {found!r}"
+
+
+MAPPINGS = {"labels", "annotations", "matchLabels", "metadata", "nodeSelector"}
+
+
+def test_a_text_that_is_a_number_or_empty_is_found() -> None:
+    assert [*wrong_texts({"metadata": {"name": 1}})] == ["metadata: 1"]
+    assert [*wrong_texts([{"name": None}])] == ["name: None"]
+    assert [*wrong_texts({"labels": {"a": True}})] == ["labels: True"]
+    assert [*wrong_texts({"args": ["a", True]})] == ["args: True"]
+
+
 # Mistakes
 
 
@@ -334,6 +529,13 @@ def test_keys_of_a_url_take_the_place_of_a_secret(at: str, port: int) -> None:
         ("settings.chunk_record=5", "invalid propertyName 'chunk_record'"),
         ("serve.settings.chunk_record=5", "invalid propertyName 'chunk_record'"),
         ("podDisruptionBudget.maxUnavailable=0%", "at '/podDisruptionBudget/maxUnavailable'"),
+        ("rollout.through=append", "rollout.previous.tag, or digest, is needed"),
+        ("kafka.tls.certKey=tls.crt", "kafka.tls: certKey and keyKey are needed together"),
+        ("serve.autoscaling.min=11", "serve.autoscaling: min 11 is above max 10"),
+        ("serve.metricsPort=8080", "serve.port and serve.metricsPort are both 8080"),
+        ("roles.relay.resources.limits.memory=128Mi", "roles.relay.resources: the limit of memory"),
+        ("serve.resources.limits.cpu=400m", "serve.resources: the limit of cpu, 400m, is below"),
+        ("topics.resources.requests.memory=1Gi", "topics.resources: the limit of memory, 256Mi"),
     ],
 )
 def test_a_wrong_value_is_refused_by_name(values: str, reason: str) -> None:
@@ -346,10 +548,66 @@ def test_an_empty_list_of_served_domains_is_refused() -> None:
         render(*SMALL, "--set-json", "serve.domains=[]")
 
 
+WRONG = {
+    "image.tag=2": "at '/image/tag': got number, want string",
+    "rollout.previous.tag=a/b": "at '/rollout/previous/tag'",
+    "image.repository=a b": "at '/image/repository'",
+    "image.pullSecrets[0]=": "at '/image/pullSecrets/0'",
+    "rollout.through=appends": "at '/rollout/through': value must be one of",
+    "domains[0].name=true": "at '/domains/0/name': got boolean, want string",
+    "domains[1].name=a_": "at '/domains/1/name'",
+    "groupPrefix=true": "at '/groupPrefix': got boolean, want string",
+    "mongodb.database=2024": "at '/mongodb/database': got number, want string",
+    "mongodb.urlSecret.secret=a..b": "at '/mongodb/urlSecret/secret'",
+    "mongodb.urlSecret.key=a/b": "at '/mongodb/urlSecret/key'",
+    "kafka.tls.caKey=../ca": "at '/kafka/tls/caKey'",
+    "roles.append.resources.limits.memory=512MB": "at '/roles/append/resources/limits",
+    "workers.nodeSelector.a=true": "at '/workers/nodeSelector/a': got boolean, want string",
+    "workers.tolerations[0].value=1": "at '/workers/tolerations/0/value'",
+    "workers.priorityClassName=A": "at '/workers/priorityClassName'",
+    "workers.podAnnotations.a=1": "at '/workers/podAnnotations/a'",
+    "networkPolicy.clients[0].podSelector.matchLabels.a=1": "at '/networkPolicy/clients/0",
+    "networkPolicy.clients[0].ipBlock.cidr=10.0.0.1": "at '/networkPolicy/clients/0",
+    "monitoring.rules.labels.a=a b": "at '/monitoring/rules/labels/a'",
+    "monitoring.podMonitor.labels.helm\\.sh/chart=a": "helm.sh/chart",
+    "monitoring.runbookBase=https://a b/": "at '/monitoring/runbookBase'",
+}
+
+
+def test_all_wrong_values_are_named_at_once() -> None:
+    domain = "domains[0].module=shop"
+    wrong = [option for value in (domain, *WRONG) for option in ("--set", value)]
+    with pytest.raises(NotRendered) as refused:
+        render(*SMALL, *wrong)
+    assert [reason for reason in WRONG.values() if reason not in str(refused.value)] == []
+
+
 def test_values_of_an_unknown_role_are_refused() -> None:
     values = ("--set", "domains[0].roles.apend.replicas=2")
     with pytest.raises(NotRendered, match="invalid propertyName 'apend'"):
         render(*SMALL, "--set", "domains[0].name=orders,domains[0].module=shop", *values)
+
+
+def test_two_domains_of_one_workload_name_are_refused() -> None:
+    named = [f"domains[{n}].name={name},domains[{n}].module=shop" for n, name in enumerate(DOUBLE)]
+    with pytest.raises(NotRendered, match="domains: a_b and a-b have workloads of one name"):
+        render(*SMALL, "--set", ",".join(named))
+
+
+DOUBLE = ("a_b", "a-b")
+
+
+def test_lag_is_read_by_a_user_that_is_named() -> None:
+    """Each role may have its own; KEDA needs one, too."""
+    options = (*LARGE, "--set", "kafka.credentials.secret=")
+    with pytest.raises(NotRendered, match="needed with SASL and autoscaling: KEDA reads lag"):
+        render(*options)
+    assert not of_kind("TriggerAuthentication", *options, "--set", "autoscaling.enabled=false")
+
+
+def test_a_release_that_begins_with_a_digit_is_refused() -> None:
+    with pytest.raises(NotRendered, match="the release name 1a begins with a digit"):
+        render(*SMALL, release="1a")
 
 
 def test_a_chart_without_values_names_what_is_needed() -> None:

@@ -1,53 +1,74 @@
-{{/* The start of every object's name. */}}
+{{/* The start of every object's name: that of a Service begins with a letter and has no dots. */}}
 {{- define "eventfleet.fullname" -}}
-{{- if contains "eventfleet" .Release.Name -}}
-{{- .Release.Name | trunc 20 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-eventfleet" (.Release.Name | trunc 20 | trimSuffix "-") -}}
+{{- $name := .Release.Name | replace "." "-" | trunc 20 | trimAll "-" -}}
+{{- if regexMatch "^[0-9]" $name -}}
+{{- fail (printf "the release name %s begins with a digit, which the name of a Service can't" .Release.Name) -}}
 {{- end -}}
+{{- contains "eventfleet" $name | ternary $name (printf "%s-eventfleet" $name) -}}
 {{- end -}}
 
 {{/* The labels that select pods: of all, or with `component` (and `domain`) of one workload. */}}
 {{- define "eventfleet.selectorLabels" -}}
 app.kubernetes.io/name: eventfleet
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 {{- with .component }}
-app.kubernetes.io/component: {{ . }}
+app.kubernetes.io/component: {{ . | quote }}
 {{- end }}
 {{- with .domain }}
-eventfleet/domain: {{ . }}
+eventfleet/domain: {{ . | quote }}
 {{- end }}
 {{- end -}}
 
 {{- define "eventfleet.labels" -}}
 {{ include "eventfleet.selectorLabels" . }}
 app.kubernetes.io/part-of: eventfleet
-app.kubernetes.io/version: {{ .root.Values.image.tag | default .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+app.kubernetes.io/version: {{ (include "eventfleet.build" . | fromJson).tag | default .root.Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | quote }}
+{{- end -}}
+
+{{/* Tag and digest of a component's image, as JSON: in a roll-out, those behind `through` keep the previous one. */}}
+{{- define "eventfleet.build" -}}
+{{- $rank := dict "append" 1 "snapshot" 2 "relay" 3 "project" 4 "command" 5 "serve" 6 -}}
+{{- $rollout := .root.Values.rollout -}}
+{{- if gt (get $rank (.component | default "") | default 0) (get $rank $rollout.through) -}}
+{{- if not (or $rollout.previous.tag $rollout.previous.digest) -}}
+{{- fail "rollout.previous.tag, or digest, is needed with rollout.through: the image of the roles behind it" -}}
+{{- end -}}
+{{- $rollout.previous | toJson -}}
+{{- else -}}
+{{- .root.Values.image | toJson -}}
+{{- end -}}
 {{- end -}}
 
 {{- define "eventfleet.image" -}}
-{{- $image := .Values.image -}}
-{{- if $image.digest -}}
-{{- printf "%s@%s" $image.repository $image.digest -}}
+{{- $build := include "eventfleet.build" . | fromJson -}}
+{{- if $build.digest -}}
+{{- printf "%s@%s" .root.Values.image.repository $build.digest | quote -}}
 {{- else -}}
-{{- printf "%s:%s" $image.repository ($image.tag | default .Chart.AppVersion) -}}
+{{- printf "%s:%s" .root.Values.image.repository ($build.tag | default .root.Chart.AppVersion) | quote -}}
 {{- end -}}
 {{- end -}}
 
 {{/* The workloads of workers, as JSON: one for each enabled role of each domain, its values merged. */}}
 {{- define "eventfleet.workers" -}}
 {{- $workers := list -}}
+{{- $names := dict -}}
 {{- range $domain := .Values.domains -}}
+{{- $workload := $domain.name | replace "_" "-" -}}
+{{- if hasKey $names $workload -}}
+{{- fail (printf "domains: %s and %s have workloads of one name" (get $names $workload) $domain.name) -}}
+{{- end -}}
+{{- $_ := set $names $workload $domain.name -}}
 {{- $own := $domain.roles | default dict -}}
 {{- range $role, $values := $.Values.roles -}}
 {{- $merged := mergeOverwrite (deepCopy $values) (deepCopy (get $own $role | default dict)) -}}
 {{- if ne $merged.enabled false -}}
-{{- $name := printf "%s-%s-%s" (include "eventfleet.fullname" $) ($domain.name | replace "_" "-") $role -}}
+{{- $name := printf "%s-%s-%s" (include "eventfleet.fullname" $) $workload $role -}}
 {{- if gt (len $name) 52 -}}
 {{- fail (printf "domains: the name %s is longer than 52 characters; choose a shorter release name" $name) -}}
 {{- end -}}
+{{- include "eventfleet.checkLimits" (dict "place" (printf "roles.%s" $role) "resources" $merged.resources) -}}
 {{- $workers = append $workers (dict "name" $name "domain" $domain "role" $role "values" $merged) -}}
 {{- end -}}
 {{- end -}}
@@ -58,6 +79,26 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- end -}}
 {{- end -}}
 {{- $workers | toJson -}}
+{{- end -}}
+
+{{/* Bytes, cores, as a number: 512Mi, 0.5, 1e9. */}}
+{{- define "eventfleet.quantity" -}}
+{{- $text := . | toString -}}
+{{- $factor := get (dict "m" 0.001 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "P" 1e15 "E" 1e18 "Ki" 1024.0 "Mi" 1048576.0 "Gi" 1073741824.0 "Ti" 1099511627776.0 "Pi" 1125899906842624.0 "Ei" 1152921504606846976.0) (regexFind "[A-Za-z]+$" $text) -}}
+{{- mulf (regexReplaceAll "[A-Za-z]+$" $text "" | float64) ($factor | default 1.0) -}}
+{{- end -}}
+
+{{/* Refuses limits below the requests. */}}
+{{- define "eventfleet.checkLimits" -}}
+{{- $place := .place -}}
+{{- $requests := .resources.requests | default dict -}}
+{{- range $name, $limit := .resources.limits | default dict -}}
+{{- with get $requests $name -}}
+{{- if gt (include "eventfleet.quantity" . | float64) (include "eventfleet.quantity" $limit | float64) -}}
+{{- fail (printf "%s.resources: the limit of %s, %v, is below its request, %v" $place $name $limit .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{/* The modules of some domains, comma-separated. */}}
@@ -71,8 +112,19 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
 {{- define "eventfleet.secretKey" -}}
 valueFrom:
   secretKeyRef:
-    name: {{ .secret }}
-    key: {{ .key }}
+    name: {{ .secret | quote }}
+    key: {{ .key | quote }}
+{{- end -}}
+
+{{/* A setting whose value is in a Secret: `part` names the volume where those are files. */}}
+{{- define "eventfleet.secretEnv" -}}
+{{- if .root.Values.secretFiles -}}
+- name: {{ .variable }}_FILE
+  value: {{ printf "/etc/eventfleet/secrets/%s/%s" .part .key | quote }}
+{{- else -}}
+- name: {{ .variable }}
+  {{- include "eventfleet.secretKey" . | nindent 2 }}
+{{- end -}}
 {{- end -}}
 
 {{/* Settings as variables; `own` names those that the chart gives values by itself. */}}
@@ -99,57 +151,75 @@ valueFrom:
 - name: EVENTFLEET_KAFKA_BROKERS
   value: {{ required "kafka.brokers is needed: host:port, comma-separated" $kafka.brokers | quote }}
 - name: EVENTFLEET_KAFKA_SECURITY
-  value: {{ $kafka.security }}
+  value: {{ $kafka.security | quote }}
 {{- if hasPrefix "SASL" $kafka.security }}
 - name: EVENTFLEET_KAFKA_SASL_MECHANISM
-  value: {{ $kafka.saslMechanism }}
-- name: EVENTFLEET_KAFKA_USERNAME
-  {{- include "eventfleet.secretKey" (dict "secret" (required "kafka.credentials.secret is needed with SASL: the Secret of user name and password" $secret) "key" $kafka.credentials.usernameKey) | nindent 2 }}
-- name: EVENTFLEET_KAFKA_PASSWORD
-  {{- include "eventfleet.secretKey" (dict "secret" $secret "key" $kafka.credentials.passwordKey) | nindent 2 }}
+  value: {{ $kafka.saslMechanism | quote }}
+{{- $scope := dict "root" .root "part" "kafka" "secret" (required "kafka.credentials.secret is needed with SASL: the Secret of user name and password" $secret) }}
+{{ include "eventfleet.secretEnv" (merge (dict "variable" "EVENTFLEET_KAFKA_USERNAME" "key" $kafka.credentials.usernameKey) $scope) }}
+{{ include "eventfleet.secretEnv" (merge (dict "variable" "EVENTFLEET_KAFKA_PASSWORD" "key" $kafka.credentials.passwordKey) $scope) }}
+{{- end }}
+{{- if ne (empty $kafka.tls.certKey) (empty $kafka.tls.keyKey) }}
+{{- fail "kafka.tls: certKey and keyKey are needed together" }}
 {{- end }}
 {{- if $kafka.tls.secret }}
 {{- range $setting, $key := dict "CA" $kafka.tls.caKey "CERT" $kafka.tls.certKey "KEY" $kafka.tls.keyKey }}
 {{- if $key }}
 - name: EVENTFLEET_KAFKA_{{ $setting }}_FILE
-  value: /etc/eventfleet/kafka/{{ $key }}
+  value: {{ printf "/etc/eventfleet/kafka/%s" $key | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
 - name: EVENTFLEET_GROUP_PREFIX
-  value: {{ .root.Values.groupPrefix }}
+  value: {{ .root.Values.groupPrefix | quote }}
 - name: EVENTFLEET_PARTITIONS
-  value: {{ .root.Values.partitions | quote }}
+  value: {{ .root.Values.partitions | int | quote }}
 - name: EVENTFLEET_REPLICATION
-  value: {{ .root.Values.replication | quote }}
+  value: {{ .root.Values.replication | int | quote }}
 {{- end -}}
 
 {{/* Variables of MongoDB and Redis. */}}
 {{- define "eventfleet.storesEnv" -}}
 - name: EVENTFLEET_MONGO_DATABASE
-  value: {{ .root.Values.mongodb.database }}
-{{ include "eventfleet.urlEnv" (dict "variable" "EVENTFLEET_MONGO_URL" "part" "mongodb" "server" .root.Values.mongodb "secret" .secrets.mongodb) }}
-{{ include "eventfleet.urlEnv" (dict "variable" "EVENTFLEET_REDIS_URL" "part" "redis" "server" .root.Values.redis "secret" .secrets.redis) }}
+  value: {{ .root.Values.mongodb.database | quote }}
+{{ include "eventfleet.urlEnv" (dict "root" .root "variable" "EVENTFLEET_MONGO_URL" "part" "mongodb" "server" .root.Values.mongodb "secret" .secrets.mongodb) }}
+{{ include "eventfleet.urlEnv" (dict "root" .root "variable" "EVENTFLEET_REDIS_URL" "part" "redis" "server" .root.Values.redis "secret" .secrets.redis) }}
 {{- end -}}
 
 {{- define "eventfleet.urlEnv" -}}
 {{- $secret := .secret | default .server.urlSecret.secret -}}
+{{- if $secret -}}
+{{ include "eventfleet.secretEnv" (dict "root" .root "variable" .variable "part" .part "secret" $secret "key" .server.urlSecret.key) }}
+{{- else -}}
 - name: {{ .variable }}
-{{- if $secret }}
-  {{- include "eventfleet.secretKey" (dict "secret" $secret "key" .server.urlSecret.key) | nindent 2 }}
-{{- else }}
   value: {{ required (printf "%s.url or %s.urlSecret.secret is needed" .part .part) .server.url | quote }}
 {{- end }}
 {{- end -}}
 
-{{/* Volumes and mounts of the servers' certificates. */}}
+{{/* The Secrets that a pod mounts, as JSON, by the names of their volumes and of their folders in
+     /etc/eventfleet: certificates and, as files, user names, passwords and URLs. */}}
+{{- define "eventfleet.files" -}}
+{{- $values := .root.Values -}}
+{{- $files := dict "kafka" $values.kafka.tls.secret "mongodb" $values.mongodb.tls.secret "redis" $values.redis.tls.secret -}}
+{{- if $values.secretFiles -}}
+{{- if hasPrefix "SASL" $values.kafka.security -}}
+{{- $_ := set $files "secrets/kafka" (.secrets.kafka | default $values.kafka.credentials.secret) -}}
+{{- end -}}
+{{- if not .kafkaOnly -}}
+{{- $_ := set $files "secrets/mongodb" (.secrets.mongodb | default $values.mongodb.urlSecret.secret) -}}
+{{- $_ := set $files "secrets/redis" (.secrets.redis | default $values.redis.urlSecret.secret) -}}
+{{- end -}}
+{{- end -}}
+{{- $files | toJson -}}
+{{- end -}}
+
 {{- define "eventfleet.volumes" -}}
 - name: tmp
   emptyDir: {sizeLimit: 64Mi}
-{{- range $part, $secret := dict "kafka" .Values.kafka.tls.secret "mongodb" .Values.mongodb.tls.secret "redis" .Values.redis.tls.secret }}
+{{- range $folder, $secret := include "eventfleet.files" . | fromJson }}
 {{- if $secret }}
-- name: {{ $part }}
-  secret: {secretName: {{ $secret }}, defaultMode: 0440}
+- name: {{ $folder | replace "/" "-" }}
+  secret: {secretName: {{ $secret | quote }}, defaultMode: 0440}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -157,10 +227,10 @@ valueFrom:
 {{- define "eventfleet.mounts" -}}
 - name: tmp
   mountPath: /tmp
-{{- range $part, $secret := dict "kafka" .Values.kafka.tls.secret "mongodb" .Values.mongodb.tls.secret "redis" .Values.redis.tls.secret }}
+{{- range $folder, $secret := include "eventfleet.files" . | fromJson }}
 {{- if $secret }}
-- name: {{ $part }}
-  mountPath: /etc/eventfleet/{{ $part }}
+- name: {{ $folder | replace "/" "-" }}
+  mountPath: /etc/eventfleet/{{ $folder }}
   readOnly: true
 {{- end }}
 {{- end }}
@@ -169,14 +239,14 @@ valueFrom:
 {{/* What all pods have in common; Pod Security `restricted`. */}}
 {{- define "eventfleet.podSpec" -}}
 {{- if not .hook }}
-serviceAccountName: {{ include "eventfleet.fullname" . }}
+serviceAccountName: {{ include "eventfleet.fullname" .root }}
 {{- end }}
 automountServiceAccountToken: false
 enableServiceLinks: false
-{{- with .Values.image.pullSecrets }}
+{{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 securityContext:
