@@ -22,6 +22,7 @@ from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import TOPIC_NAME
 
 PREFIX = "EVENTFLEET_"
+FILE = "_FILE"
 MASK = "***"
 RENAMED = {"HOST": "METRICS_HOST", "PORT": "METRICS_PORT"}
 """Settings by their former names, without the prefix; these are read for one release more."""
@@ -311,9 +312,8 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Reads the environment only, former names included and service links left out."""
         assert isinstance(env_settings, EnvSettingsSource)
-        env_settings.env_vars = {
-            name.lower(): value for name, value in _present_names(env_settings.env_vars).items()
-        }
+        given = _present_names(env_settings.env_vars) | _files(env_settings.env_vars).values
+        env_settings.env_vars = {name.lower(): value for name, value in given.items()}
         return init_settings, env_settings
 
     @model_validator(mode="after")
@@ -383,7 +383,7 @@ def load_settings() -> Settings:
     """
     for warning in _warnings(os.environ):
         logger.warning(warning)
-    problems = _unknown(os.environ)
+    problems = _unknown(os.environ) + _files(os.environ).problems
     try:
         settings = Settings()
     except ValidationError as error:
@@ -416,6 +416,11 @@ def variable(field: str) -> str:
     return PREFIX + field.upper()
 
 
+def file_fields() -> list[str]:
+    """The settings that may come from a file, which the variable and `_FILE` name."""
+    return [f for f in Settings.model_fields if _is_secret(f) or f == "kafka_username"]
+
+
 def masked_value(settings: Settings, field: str) -> Any:
     """The value of a setting, fit to be shown: a secret is masked, in a URL its credentials."""
     value = getattr(settings, field)
@@ -432,9 +437,32 @@ def _is_secret(field: str) -> bool:
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
     known = [variable(field) for field in Settings.model_fields]
+    known += [variable(field) + FILE for field in file_fields()]
     names = [name for name in _present_names(environ) if name.upper().startswith(PREFIX)]
     strangers = [name for name in names if name.upper() not in known]
     return [f"{name}: there is no such setting{_nearest(name, known)}" for name in strangers]
+
+
+class _Files(NamedTuple):
+    """The values that files have, by variable, and what is wrong with the files."""
+
+    values: dict[str, str | None]
+    problems: list[str]
+
+
+def _files(environ: Mapping[str, str | None]) -> _Files:
+    """Read the files that variables name; the newline at the end is no part of the value."""
+    files, given = _Files({}, []), {name.upper(): value for name, value in environ.items()}
+    for name in map(variable, file_fields()):
+        if path := given.get(name + FILE):
+            try:
+                files.values[name] = Path(path).read_text("utf-8").rstrip("\r\n")
+            except (OSError, UnicodeDecodeError) as error:
+                reason = getattr(error, "strerror", "") or "is not UTF-8"
+                files.problems.append(f"{name}{FILE}={path!r}: {reason}")
+            if name in given:
+                files.problems.append(f"{name}{FILE}: {name} is set, too; unset one")
+    return files
 
 
 def _present_names(environ: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.runtime.settings import PREFIX, Settings, SettingsError, describe, load_settings
+from eventfleet.runtime.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    describe,
+    file_fields,
+    load_settings,
+)
 from eventfleet.workers.transport.consumer_thread import HEARTBEAT_SECONDS
 
 
@@ -267,3 +274,68 @@ def test_a_url_of_keys_needs_an_audience_and_no_file(
     ):
         monkeypatch.setenv("EVENTFLEET_TOKEN_KEY_URL", allowed)
         assert load_settings().token_key_url == allowed
+
+
+# Values from files
+
+
+FILES = {
+    "KAFKA_USERNAME": "me",
+    "KAFKA_PASSWORD": "hunter 2 ",
+    "MONGO_URL": "mongodb://me:hunter2@db/",
+    "REDIS_URL": "redis://:hunter2@cache/0",
+    "SERVICE_TOKEN": "hunter2",
+}
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_comes_from_a_file_without_the_newline_at_its_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: str
+) -> None:
+    assert {field.upper() for field in file_fields()} == {*FILES}
+    for name, value in FILES.items():
+        (tmp_path / name).write_bytes((value + end).encode())
+        monkeypatch.setenv(f"{PREFIX}{name}_FILE", str(tmp_path / name))
+    monkeypatch.setenv("EVENTFLEET_KAFKA_SECURITY", "SASL_SSL")
+    settings = load_settings()
+    assert {name: getattr(settings, name.lower()) for name in FILES} == FILES
+    rows = {row.variable: row for row in describe(settings)}
+    assert rows["EVENTFLEET_KAFKA_PASSWORD"][1:3] == ("***", "environment")
+    assert not any("hunter" in str(row.value) for row in rows.values())
+
+
+def test_a_file_that_cant_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"gr\xfc\xdfe")
+    lines = problems(
+        monkeypatch,
+        MONGO_URL_FILE="absent",
+        REDIS_URL_FILE=str(tmp_path),
+        SERVICE_TOKEN_FILE=f"{tmp_path}/latin",
+    )
+    assert lines == [
+        "EVENTFLEET_MONGO_URL_FILE='absent': No such file or directory",
+        f"EVENTFLEET_REDIS_URL_FILE='{tmp_path}': Is a directory",
+        f"EVENTFLEET_SERVICE_TOKEN_FILE='{tmp_path}/latin': is not UTF-8",
+    ]
+
+
+def test_a_wrong_value_of_a_file_is_named_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text("hunter2\n")
+    [line] = problems(monkeypatch, MONGO_URL_FILE=f"{tmp_path}/url")
+    assert line.startswith("EVENTFLEET_MONGO_URL: is not mongodb://")
+    assert "hunter2" not in line
+
+
+def test_a_value_and_a_file_of_it_are_one_too_many(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text("redis://cache/0")
+    lines = problems(monkeypatch, REDIS_URL_FILE=f"{tmp_path}/url", REDIS_URL="redis://h/0")
+    assert lines == ["EVENTFLEET_REDIS_URL_FILE: EVENTFLEET_REDIS_URL is set, too; unset one"]
+
+
+def test_only_secrets_and_their_users_come_from_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    [line] = problems(monkeypatch, PARTITIONS_FILE="4")
+    assert line.startswith("EVENTFLEET_PARTITIONS_FILE: there is no such setting")
