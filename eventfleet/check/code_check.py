@@ -44,7 +44,7 @@ class CodeCheck:
         comparisons: Mapping[str, ViewComparison] | None = None,
     ) -> None:
         self._domain, self._report, self._partitions = domain, report, partitions
-        self._faults = RoleFaults(domain.name, report)
+        self._faults = RoleFaults(report)
         self._fold = FoldCheck(domain, report, self._faults)
         self._routes = RouteCheck(domain, report, self._faults)
         compared = comparisons or {}

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from eventfleet.check.report import CheckReport, Finding, Kind, ParkedOutcome
-from eventfleet.check.role_entries import APPEND, RoleEntry
+from eventfleet.check.role_entries import RoleEntry
 
 FOLDING_ROLES = ("snapshot", "project")
 """A redrive of these begins at an aggregate's first event, or at a snapshot."""
@@ -13,8 +13,8 @@ RETRIED = "workers that start with it try again by themselves"
 class RoleFaults:
     """The first fault of each role in the aggregate at hand that keeps a redrive from working."""
 
-    def __init__(self, domain: str, report: CheckReport) -> None:
-        self._domain, self._report = domain, report
+    def __init__(self, report: CheckReport) -> None:
+        self._report = report
         self._parked: dict[str, RoleEntry] = {}
         self._faults: dict[str, str] = {}
 
@@ -40,7 +40,5 @@ class RoleFaults:
                 advice = "correct the code; or discard the event, after the deployment"
                 self._report.add(Finding(Kind.PARKED, where, detail, advice, 1, "", *place))
             else:
-                redrive = f"`eventfleet deadletters redrive {self._domain} --role {role}`"
-                how = f"{redrive} once it is deployed" if role == APPEND else RETRIED
-                text = f"{role} parks what this code can handle: {how}"
+                text = f"{role} parks what this code can handle: {RETRIED}"
                 self._report.note(text)

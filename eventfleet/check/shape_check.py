@@ -1,18 +1,20 @@
 """Compares the declared shapes of events and state with those that the store has recorded."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from eventfleet.check.report import CheckReport, Finding, Kind
 from eventfleet.model.domain import Domain
-from eventfleet.model.event_shapes import EventShape
+from eventfleet.model.event_shapes import EventShape, short_shapes
 from eventfleet.runtime.event_shapes import RAISE_SCHEMA_VERSION, compare_event_shapes
 from eventfleet.stores.contracts import EventStore, ShapeCount, SnapshotStore
 from eventfleet.topics.names import wire_name
 
-ROLLOUT = "roll out append first, then snapshot, relay and project, producers last"
+ROLLOUT = "roll out append first, then snapshot, relay, project and command, serve last"
+READERS = ("append", "snapshot", "relay", "project")
+"""The roles that park an event which their code does not know."""
 
 
 async def check_event_shapes(
@@ -28,8 +30,9 @@ async def check_event_shapes(
     for line in update.refused:
         where, _, detail = line.rpartition(": ")
         report.add(Finding(Kind.EVENT_SHAPE, where, detail, _sentence_end(RAISE_SCHEMA_VERSION)))
-    for name in _new_schemas(domain, recorded):
-        report.note(f"{name} is new to the store: {ROLLOUT}")
+    for event, whom in _new_events(domain, recorded, await store.registry.declarations()):
+        if event not in update.older and not any(line.startswith(event) for line in update.refused):
+            report.note(f"{event}, is new to {whom}: {ROLLOUT}")
     for event in update.older:
         report.note(f"{event}, is declared as it was before: newer code may have stored others")
     if sampled and not domain.schema_free:
@@ -39,14 +42,23 @@ async def check_event_shapes(
             report.add(Finding(Kind.EVENT_TYPE, f"event {name}", detail, advice))
 
 
-def _new_schemas(domain: Domain[Any], recorded: Sequence[EventShape]) -> list[str]:
-    """Return the events that the running fleet may not read; none of a domain without events."""
-    known = {(each.type, each.schema_version) for each in recorded}
-    declared = (
-        (name, domain.latest_schema_version(name)) for name in map(wire_name, domain.events)
-    )
-    new = [each for each in declared if known and each not in known]
-    return [f"event {name}, schema version {version}," for name, version in new]
+def _new_events(
+    domain: Domain[Any],
+    recorded: Sequence[EventShape],
+    declarations: Mapping[str, Sequence[EventShape]],
+) -> Iterator[tuple[str, str]]:
+    """Yield each event that running workers may not read, and their roles.
+
+    Where no worker has noted what it declares, an event that is not recorded is one.
+    """
+    by_role = [(role, declarations[role]) for role in READERS if role in declarations]
+    known = {each[:2] for each in recorded}
+    for event in short_shapes(domain):
+        named = f"event {event.type}, schema version {event.schema_version}"
+        if roles := [role for role, events in by_role if event not in events]:
+            yield named, ", ".join(roles)
+        elif not by_role and known and event[:2] not in known:
+            yield named, "the store"
 
 
 async def check_state_shapes(

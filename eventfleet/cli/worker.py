@@ -86,7 +86,7 @@ async def _opened(
         connections.stores(settings, domains) as stores,
         AsyncExitStack() as stack,
     ):
-        await _check(settings, domains, admin, stores)
+        await _check(settings, domains, admin, stores, roles)
         metrics = Metrics()
         deciders: dict[str, Decider] = {}
         if "command" in roles:
@@ -108,6 +108,7 @@ async def _check(
     domains: "Mapping[str, Domain[Any]]",
     admin: "LogAdmin",
     stores: "StoresByDomain",
+    roles: Sequence[str],
 ) -> None:
     """Misconfigured for topics and indexes that are absent or not as declared, and for another
     number of partitions, or other shapes of events, than those of the stored events."""
@@ -124,7 +125,7 @@ async def _check(
         if opened.dead_letters:
             await opened.dead_letters.prepare()
         await register_partitions(settings, domains[name], opened.events.registry)
-        await register_event_shapes(domains[name], opened.events)
+        await register_event_shapes(domains[name], opened.events, roles)
 
 
 async def _open_deciders(

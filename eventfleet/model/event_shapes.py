@@ -13,7 +13,7 @@ from msgspec import inspect
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
-from eventfleet.model.shapes import describe
+from eventfleet.model.shapes import describe, digest
 from eventfleet.topics.names import wire_name
 
 MAX_SHAPES_PER_VERSION = 10
@@ -49,6 +49,11 @@ def declared_shapes(domain: Domain[Any]) -> list[EventShape]:
         EventShape(name, domain.latest_schema_version(name), _shape(domain, kind))
         for name, kind in ((wire_name(kind), kind) for kind in domain.events)
     ]
+
+
+def short_shapes(domain: Domain[Any]) -> list[EventShape]:
+    """Return the same with short hashes in place of the descriptions."""
+    return [each._replace(shape=digest(each.shape)) for each in declared_shapes(domain)]
 
 
 def update_shapes(recorded: Sequence[EventShape], declared: Iterable[EventShape]) -> ShapeUpdate:

@@ -72,8 +72,9 @@ class AppendParking(Parking):
         writer: LogWriter,
         *,
         most: int = MAX_PARKED_AGGREGATES,
+        tried: set[tuple[str, int]] | None = None,
     ) -> None:
-        super().__init__(domain, ROLE, partition, letters, clock, most=most)
+        super().__init__(domain, ROLE, partition, letters, clock, most=most, tried=tried)
         self._events, self._writer = events, writer
         self._topic = Topics.of(domain).events
         self._rounds: dict[str, RedriveRound] = {}
@@ -83,11 +84,10 @@ class AppendParking(Parking):
 
     async def open(self) -> None:
         self._parked.load(await self._letters.parked_in(ROLE, self._partition), [])
-        self._warnings.forget()
-        self._schedule.begin(self.aggregates)
         self._rounds.clear()
         self._events_changed.clear()
         await self._compare()
+        self._warnings.begin(self._schedule.begin(self.aggregates))
         await self._log_again()
 
     async def _log_again(self) -> None:
@@ -137,6 +137,7 @@ class AppendParking(Parking):
         if not fault:
             parked = self.aggregates[event.aggregate_id]
             self._parked.put(replace(parked, reason=WAITING, details="", attempts=0))
+            self._schedule.note_ended(parked)  # it has not failed in this process
 
     def place(self, event: EventRecord, head: Head) -> None:
         """Note that the first parked event is placed; `head` is its aggregate's after that."""

@@ -15,6 +15,9 @@ from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
+NEWER_FIELDS = ("type", "schemaversion")
+"""A newer deployment may know what these have."""
+
 
 class AppendReader:
     """Reads records of one domain, in an epoch of its log."""
@@ -57,12 +60,13 @@ class AppendReader:
     def _fault(self, event: EventRecord, redriven: bool) -> Exception | None:
         """Return the fault that parks the event's aggregate, unless it is superseded or stored.
 
-        InvalidRecord: it is not of this domain, or its writer did not ask the declaration.
+        InvalidRecord: it is not of this domain, or its writer did not ask any declaration.
         """
         try:
             self._domain.check(event)
         except InvalidRecord as error:
-            if (self._uses_marker or redriven) and event.domain == self._domain.name:
+            made_here = self._uses_marker or redriven or error.field in NEWER_FIELDS
+            if made_here and event.domain == self._domain.name:
                 return UndeclaredEvent(event, str(error))
             raise
         except Exception as error:

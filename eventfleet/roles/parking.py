@@ -77,10 +77,7 @@ class Parking:
         """Load what is parked; called by an owner that has fenced those before it."""
         self._parked.load(*await self._load())
         self._parked.log_again()
-        self._warnings.forget()
-        if untried := self._schedule.begin(self.aggregates):
-            text = " will try again %d aggregates that another process has parked"
-            self._warnings.log(text, untried)
+        self._warnings.begin(self._schedule.begin(self.aggregates))
 
     async def _load(self) -> ParkedEntries:
         parked = await self._letters.parked_in(self._role, self._partition)
@@ -163,6 +160,7 @@ class Parking:
         self._schedule.begin_turn()
         if self._schedule.compares(at_rest=not self.aggregates):
             await self._compare()
+            self._schedule.find_untried(self.aggregates)
         if not self.aggregates:
             return []
         due = [(each, RedriveRequest(each.aggregate_id, each.first)) for each in self._unlisted]

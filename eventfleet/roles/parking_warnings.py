@@ -54,9 +54,11 @@ class ParkingWarnings:
         if (more := len(ended) - MAX_NAMED) > 0:
             self.log(" parks %d more aggregates no longer", more)
 
-    def forget(self) -> None:
-        """Forget what was not logged."""
+    def begin(self, untried: int) -> None:
+        """Forget what was not logged; log how many aggregates come unasked."""
         self._unnamed.clear()
+        if untried:
+            self.log(" will try again %d aggregates that another process has parked", untried)
 
 
 def event_fields(parked: ParkedAggregate) -> dict[str, Any]:

@@ -35,12 +35,16 @@ class RedriveSchedule:
     def begin(self, parked: Mapping[str, ParkedAggregate]) -> int:
         """Begin anew, as of an owner that has just opened; return how many will come unasked."""
         self._compared_at, self._has_compared = self._clock.steady(), False
-        if self._tried is None:
-            return 0
-        untried = [key for key, each in parked.items() if (key, each.first) not in self._tried]
-        self._untried = dict.fromkeys(untried)
+        self._untried.clear()
         self._try_at = self._clock.steady() + UNASKED_REDRIVE_DELAY
-        return len(untried)
+        self.find_untried(parked)
+        return len(self._untried)
+
+    def find_untried(self, parked: Mapping[str, ParkedAggregate]) -> None:
+        """Have those come unasked, too, that this process has not tried."""
+        if self._tried is not None:
+            untried = (key for key, each in parked.items() if (key, each.first) not in self._tried)
+            self._untried |= dict.fromkeys(untried)
 
     def begin_turn(self) -> None:
         self._until = self._clock.steady() + REDRIVE_TIME

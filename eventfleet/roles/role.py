@@ -65,8 +65,8 @@ class UndeclaredEvent(EventfleetError):
     def __init__(self, event: EventRecord, reason: str) -> None:
         super().__init__(
             "it was accepted, but the domain as declared in this process does not read "
-            f"{event.type} of schema version {event.schema_version} ({reason}): deploy the version "
-            "of the domain that made it, and redrive"
+            f"{event.type} of schema version {event.schema_version} ({reason}): roll out append "
+            "first; it tries again by itself once it runs the version that made the event"
         )
 
 

@@ -1,7 +1,7 @@
 """The shapes of events: what a domain declares must read what its store holds."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
@@ -9,6 +9,7 @@ from eventfleet.model.event_shapes import (
     EventShape,
     ShapeUpdate,
     declared_shapes,
+    short_shapes,
     update_shapes,
     without_events,
 )
@@ -25,8 +26,10 @@ RAISE_SCHEMA_VERSION = (
 logger = logging.getLogger(__name__)
 
 
-async def register_event_shapes(domain: Domain[Any], store: EventStore) -> None:
-    """Record the shapes of the declared events with the stored ones.
+async def register_event_shapes(
+    domain: Domain[Any], store: EventStore, roles: Collection[str] = ()
+) -> None:
+    """Record the shapes of the declared events with the stored ones, and for a worker's roles.
 
     Misconfigured: a class has changed so that it does not read the stored payloads of its schema
     version, or reads them otherwise.
@@ -39,6 +42,8 @@ async def register_event_shapes(domain: Domain[Any], store: EventStore) -> None:
         if update.shapes == recorded or await store.registry.replace_event_shapes(
             recorded, update.shapes
         ):
+            if roles:
+                await store.registry.note_declaration(roles, short_shapes(domain))
             for event in update.older:
                 logger.warning(
                     "domain %s: %s is declared as it was before: this code may not read events "

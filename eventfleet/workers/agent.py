@@ -101,7 +101,7 @@ class DomainAgent(Agent):
     def __init__(self, domain: Domain[Any], stores: DomainStores, context: WorkerContext) -> None:
         super().__init__(domain.name, self.source_of(domain), context.settings.group_prefix)
         self.domain, self.stores, self.context = domain, stores, context
-        self._tried: set[tuple[str, int]] = set()  # what is parked, and was tried in this process
+        self.tried: set[tuple[str, int]] = set()  # what is parked, and was tried in this process
 
     @classmethod
     def serves(cls, domain: Domain[Any]) -> bool:
@@ -140,7 +140,7 @@ class DomainAgent(Agent):
             Parking(
                 *self._parking_of(partition),
                 most=self.context.settings.parked_aggregates,
-                tried=self._tried,
+                tried=self.tried,
             ),
             partition,
         )
@@ -151,7 +151,7 @@ class DomainAgent(Agent):
             *self._parking_of(partition),
             TopicParkedLog(self.context.reader),
             most=self.context.settings.parked_aggregates,
-            tried=self._tried,
+            tried=self.tried,
         )
         return self.watched(parking, partition)
 

@@ -55,6 +55,7 @@ class AppendAgent(DomainAgent):
             *(self.domain_name, partition, letters, self.context.clock, self.stores.events),
             self.context.writer,
             most=settings.parked_aggregates,
+            tried=self.tried,
         )
         return self.watched(parking, partition)
 

@@ -170,9 +170,15 @@ def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
         assert parked["fault"].startswith("version 2: type: 'Packed' is not one of")
     del fleet.environment["OLD"]
 
-    # The newer declaration is deployed; the event is placed, and nothing was withdrawn.
+    # It says what to roll out first, though a door has the newer declaration already.
+    [told] = [each for each in fleet.json("check")["notes"] if "is new to append" in each]
+    assert told.startswith("event Packed, schema version 1, ")
+    assert told.endswith(
+        "roll out append first, then snapshot, relay, project and command, serve last"
+    )
+
+    # The newer declaration is deployed; the event is placed unasked, and nothing was withdrawn.
     fleet.start("append snapshot relay")
-    assert fleet.json("deadletters", "redrive", "rollout", "--all")["requested"] == 1
     wait_for(lambda: not listed(fleet), "the event to be placed")
     assert send(fleet, "a", "Ship")["outcome"] == "accepted"
     fleet.settle("append", "snapshot", "relay")

@@ -216,6 +216,18 @@ async def test_of_shapes_recorded_at_the_same_time_one_set_wins(
     assert len(await registry.event_shapes()) == 1
 
 
+async def test_the_declaration_of_the_worker_that_started_last_is_its_roles(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    assert await registry.declarations() == {}
+    old, new = [EventShape("a.b", 1, "0")], [EventShape("a.b", 2, "1"), EventShape("c", 1, "2")]
+    await registry.note_declaration(["append", "relay"], old)
+    async with opening() as other:
+        await other.events.registry.note_declaration(["append"], new)
+    assert await registry.declarations() == {"append": new, "relay": old}
+    assert await registry.event_shapes() == []
+
+
 async def test_the_last_note_is_kept_when_the_epoch_is_raised(registry: StoreRegistry) -> None:
     assert await registry.last_note(0) is None
     await registry.note_next_offset(0, 0, 70)

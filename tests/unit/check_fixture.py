@@ -64,9 +64,9 @@ class CheckFixture(AuditFixture):
         for spec in topics_of(self.settings, domain):
             self.log.specs[spec.name] = spec
 
-    async def register(self) -> None:
-        """Register what a start does."""
-        await register_event_shapes(self.domain, self.memory.events)
+    async def register(self, *roles: str) -> None:
+        """Register what a start does, of a worker with these roles."""
+        await register_event_shapes(self.domain, self.memory.events, roles)
         await register_partitions(self.settings, self.domain, self.memory.events.registry)
 
     async def work_on_bills(self) -> None:

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from eventfleet import Row, View
 from eventfleet.check import CheckReport, Kind
+from eventfleet.check.shape_check import ROLLOUT
 from eventfleet.snapshot_rules import Rule, SinceSnapshot, after, every
 from tests.mistakes.parcels import (
     HARMLESS,
@@ -221,11 +222,52 @@ async def test_which_role_a_new_schema_is_rolled_out_to_first_is_noted(fleet: Ch
     fleet.change(events=[*fleet.domain.events, Returned], upcasters={Weighed: [lambda data: data]})
     report = await fleet.check()
     assert report.clean, report.findings
-    rollout = "roll out append first, then snapshot, relay and project, producers last"
     assert report.notes == {
-        f"event Weighed, schema version 2, is new to the store: {rollout}": 1,
-        f"event Returned, schema version 1, is new to the store: {rollout}": 1,
+        f"event Weighed, schema version 2, is new to the store: {ROLLOUT}": 1,
+        f"event Returned, schema version 1, is new to the store: {ROLLOUT}": 1,
     }
+
+
+async def test_what_a_door_has_registered_is_new_to_the_workers_all_the_same(
+    fleet: CheckFixture,
+) -> None:
+    deployed = fleet.domain
+    await fleet.register("append", "snapshot", "relay", "project")
+    fleet.change(events=[*deployed.events, Returned], upcasters={Weighed: [lambda data: data]})
+    await fleet.register()
+    weighed, returned = "event Weighed, schema version 2", "event Returned, schema version 1"
+    whom = "append, snapshot, relay, project"
+    assert (await fleet.check()).notes == {
+        f"{weighed}, is new to {whom}: {ROLLOUT}": 1,
+        f"{returned}, is new to {whom}: {ROLLOUT}": 1,
+    }
+    await fleet.register("append", "snapshot", "project")
+    assert (await fleet.check()).notes == {
+        f"{weighed}, is new to relay: {ROLLOUT}": 1,
+        f"{returned}, is new to relay: {ROLLOUT}": 1,
+    }
+    await fleet.register("relay")
+    assert (await fleet.check()).notes == {}
+
+
+async def test_a_deployment_that_was_taken_back_is_new_again(fleet: CheckFixture) -> None:
+    deployed = fleet.domain
+    fleet.change(upcasters={Weighed: [lambda data: data]})
+    await fleet.register("append")
+    fleet.domain, newer = deployed, fleet.domain
+    await fleet.register("append")
+    fleet.domain = newer
+    [note] = (await fleet.check()).notes
+    assert note == f"event Weighed, schema version 2, is new to append: {ROLLOUT}"
+
+
+async def test_an_event_that_gets_a_field_within_its_version_is_new_to_the_workers(
+    fleet: CheckFixture,
+) -> None:
+    await fleet.register("append")
+    fleet.domain = HARMLESS["a new field with a default"](fleet.domain)
+    [note] = (await fleet.check()).notes
+    assert note.endswith(f", is new to append: {ROLLOUT}")
 
 
 async def test_views_that_are_built_anew_or_gone_are_noted(fleet: CheckFixture) -> None:

@@ -20,7 +20,7 @@ from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.memory.log import MemoryReader
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.topic_specs import TopicSpec
-from tests.mistakes.parcels import ALL, HEAVY, MISTAKES, before, story
+from tests.mistakes.parcels import ALL, HARMLESS, HEAVY, MISTAKES, before, story
 from tests.simulation.in_memory_servers import InMemoryServers
 
 ROUNDS = 12
@@ -30,8 +30,8 @@ ROUNDS = 12
 class Deployment:
     """The roles of one version of the domain, in processes of their own."""
 
-    def __init__(self, servers: InMemoryServers, domain: Domain[Any]) -> None:
-        self._servers, self._domain = servers, domain
+    def __init__(self, servers: InMemoryServers, domain: Domain[Any], **named: Any) -> None:
+        self._servers, self._domain, self._domains = servers, domain, named
         self.faults: dict[str, Exception] = {}
 
     async def run(self) -> None:
@@ -60,11 +60,11 @@ class Deployment:
             self.faults[name] = fault
 
     def _role(self, name: str) -> Role:
-        servers, domain = self._servers, self._domain
+        servers, domain = self._servers, self._domains.get(name, self._domain)
         events, stores, clock = servers.events, servers.stores, servers.clock
         writer = servers.writer(name)
         if name == "append":
-            parking = servers.append_parking()
+            parking = servers.append_parking(tried=set())
             return AppendRole(domain, 0, events, writer, clock, parking, cached=10)
         place = domain.name, name, 0, servers.dead_letters, clock
         tried: set[tuple[str, int]] = set()
@@ -86,15 +86,17 @@ class Fleet:
         self.servers = InMemoryServers(before())
         self.servers.log.create(TopicSpec(ALL, 1, 1))
 
-    async def deploy(self, domain: Domain[Any]) -> Deployment:
-        deployment = Deployment(self.servers, domain)
+    async def deploy(self, domain: Domain[Any], **named: Domain[Any]) -> Deployment:
+        """Deploy a domain; some roles may have another version of it."""
+        deployment = Deployment(self.servers, domain, **named)
         await deployment.run()
         return deployment
 
-    async def take(self, parcel: str) -> None:
-        """Take a parcel from its registration to its delivery."""
+    async def take(self, parcel: str, **versions: int) -> None:
+        """Take a parcel from its registration to its delivery; some types may have new schemas."""
         for number, (kind, data) in enumerate(story(parcel)):
-            event = self.servers.event(f"{parcel}-{number}", parcel, type=kind, data=data)
+            named: dict[str, Any] = {"type": kind, "schema_version": versions.get(kind, 1)}
+            event = self.servers.event(f"{parcel}-{number}", parcel, data=data, **named)
             await self.servers.emit(self.servers.topics.events, event)
 
     async def rows(self, domain: Domain[Any]) -> dict[str, list[Any]]:
@@ -156,4 +158,32 @@ async def test_a_mistake_harms_what_it_runs_and_going_back_needs_no_repair(
     assert (back.faults, await fleet.parked()) == ({}, [])
     assert await fleet.rows(before()) == rows
     assert sorted(fleet.relayed()) == ["p-1", "p-2", "p-3"]
+    assert await fleet.snapshots() == snapshots
+
+
+@pytest.mark.parametrize("behind", ["append", "snapshot", "relay", "project"])
+async def test_a_role_that_is_rolled_out_after_a_new_schema_gets_well_by_itself(
+    fleet: Fleet, behind: str
+) -> None:
+    newer = HARMLESS["an upcaster"](before())
+    await fleet.take("p-3", Weighed=2)
+    await fleet.deploy(newer, **{behind: before()})
+    assert await fleet.parked() == [(behind, "p-3")]
+    [told] = await fleet.servers.dead_letters.find(ParkedQuery(), 100)
+    assert "this process knows version 1 of Weighed, the event has 2: deploy" in told.reason
+    deployment = await fleet.deploy(newer)
+    rows, snapshots = await expected()
+    assert (deployment.faults, await fleet.parked()) == ({}, [])
+    assert await fleet.rows(newer) == rows
+    assert sorted(fleet.relayed()) == ["p-1", "p-2", "p-3"]
+    assert await fleet.snapshots() == snapshots
+
+
+async def test_a_role_that_is_rolled_out_before_a_new_schema_parks_nothing(fleet: Fleet) -> None:
+    newer = HARMLESS["an upcaster"](before())
+    await fleet.deploy(newer)
+    await fleet.take("p-3", Weighed=2)
+    await fleet.deploy(newer)
+    rows, snapshots = await expected()
+    assert (await fleet.parked(), await fleet.rows(newer)) == ([], rows)
     assert await fleet.snapshots() == snapshots

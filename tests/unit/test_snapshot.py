@@ -43,14 +43,16 @@ def a_domain(rule: Rule | None, **named: Any) -> Domain[Tally]:
     return Domain("tally", snapshot=rule, **(wanted | named))
 
 
-def a_role(memory: InMemoryServers, cached: int = 100, limit: int = 10_000) -> SnapshotRole:
+def a_role(
+    memory: InMemoryServers, cached: int = 100, limit: int = 10_000, **options: Any
+) -> SnapshotRole:
     return SnapshotRole(
         *(
             memory.domain,
             0,
             memory.stores,
             memory.writer("snapshot"),
-            memory.parking("snapshot"),
+            memory.parking("snapshot", **options),
             memory.clock,
         ),
         cached=cached,
@@ -671,16 +673,21 @@ async def test_a_rule_that_raised_is_not_discarded() -> None:
         await desk.discard("snapshot", "a", 1, why="x", by="ann")
 
 
-async def test_an_owner_adopts_what_an_earlier_one_parked_with_its_last_breath() -> None:
+@pytest.mark.parametrize("asked", [True, False])
+async def test_an_owner_adopts_what_an_earlier_one_parked_with_its_last_breath(
+    asked: bool,
+) -> None:
     team = Team("9")
     memory = InMemoryServers(team.domain)
-    role = await opened(memory)
+    role = a_role(memory, tried=None if asked else set())
+    await role.open()
     await take(role, await append(memory, "1"))
     await memory.dead_letters.park(
         [ParkedAggregate("snapshot", 0, "a", 1, 1, "1", "T", "r", "", 1, memory.clock.now())]
     )
     memory.clock.time += COMPARE_INTERVAL
     await role.tick()
-    await ask(memory)
+    if asked:
+        await ask(memory)
     await role.tick()
     assert await parked_at(memory) == []

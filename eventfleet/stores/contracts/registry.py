@@ -1,6 +1,6 @@
 """Contract of the registry: the facts that an event store holds about itself."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -93,6 +93,12 @@ class StoreRegistry(Protocol):
         self, recorded: Sequence[EventShape], shapes: Sequence[EventShape]
     ) -> bool:
         """Record shapes in place of the recorded ones, durably; False where these are others."""
+
+    async def declarations(self) -> Mapping[str, Sequence[EventShape]]:
+        """Return, by role, what its worker declares that was the last one to start."""
+
+    async def note_declaration(self, roles: Collection[str], shapes: Sequence[EventShape]) -> None:
+        """Note what a worker of these roles declares that starts."""
 
     async def next_offset(self, partition: int) -> int:
         """Return the offset below which the store holds all that append took from a partition.

@@ -25,6 +25,7 @@ class MemoryRegistry:
         self._epoch = 0
         self._partition_counts: dict[int, int] = {}  # by epoch
         self._event_shapes: list[EventShape] = []
+        self._declarations: dict[str, list[EventShape]] = {}
         self._notes: dict[int, OffsetNote] = {}
         self._begun: set[tuple[str, int]] = set()
         self._owners: dict[tuple[str, int], str] = {}
@@ -66,6 +67,14 @@ class MemoryRegistry:
         self._event_shapes = [*shapes]
         await self._yield_point()
         return True
+
+    async def declarations(self) -> dict[str, list[EventShape]]:
+        await self._yield_point()
+        return dict(self._declarations)
+
+    async def note_declaration(self, roles: Collection[str], shapes: Sequence[EventShape]) -> None:
+        await self._yield_point()
+        self._declarations |= {role: [*shapes] for role in roles}
 
     async def next_offset(self, partition: int) -> int:
         await self._yield_point()

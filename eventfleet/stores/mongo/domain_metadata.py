@@ -123,6 +123,18 @@ class DomainMetadata:
             return bool(done.matched_count or done.upserted_id)
         return False
 
+    async def declarations(self) -> dict[str, list[EventShape]]:
+        with operation("registry", self._domains):
+            found = await self._domains.find_one(self._key) or {}
+        noted = found.get("declarations", {}).items()
+        return {role: [EventShape(**each) for each in shapes] for role, shapes in noted}
+
+    async def note_declaration(self, roles: Items[str], shapes: Sequence[EventShape]) -> None:
+        documents = [each._asdict() for each in shapes]
+        noted = {"$set": {f"declarations.{role}": documents for role in roles}}
+        with operation("registry", self._domains):
+            await self._domains.update_one(self._key, noted, upsert=True)
+
     async def next_offset(self, partition: int) -> int:
         epoch = await self.epoch()
         with operation("registry", self._domains):
