@@ -74,7 +74,7 @@ async def _check_all(
         checks.append(_check("topics", ", ".join(domains), _check_topics(settings, domains)))
     if settings.service_url:
         url = settings.service_url.rstrip("/")
-        checks.append(_check("HTTP service", url, _check_service(url)))
+        checks.append(_check("HTTP service", url, _check_service(url, settings.service_token)))
     return list(await asyncio.gather(*checks))
 
 
@@ -107,17 +107,18 @@ async def _check_topics(settings: "Settings", domains: "Mapping[str, Domain[Any]
     return f"{len(specs)} as declared, {len(routes)} of routes"
 
 
-async def _check_service(url: str) -> str:
+async def _check_service(url: str, token: str = "") -> str:
     import aiohttp
 
     from eventfleet.cli.http_client import ServiceFailed
     from eventfleet.stores.readiness_report import read_reasons
 
     try:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         timeout = aiohttp.ClientTimeout(total=CHECK_TIMEOUT_SECONDS / 2)
         async with (
             aiohttp.ClientSession(timeout=timeout) as session,
-            session.get(f"{url}/ready") as answer,
+            session.get(f"{url}/ready", headers=headers) as answer,
         ):
             if answer.status != 200:
                 reasons = read_reasons(await answer.read())

@@ -96,6 +96,7 @@ async def http_application(
         )
         checks = await stack.enter_async_context(server_checks(settings, services))
         followed = await stack.enter_async_context(followed_domains(settings, services, channels))
+        origins = split(settings.http_origins)
         own = [each for each in operations if not each.domain or each.domain in services]
         yield Application(
             services,
@@ -104,8 +105,11 @@ async def http_application(
             metrics,
             checks,
             [each for each in own if isinstance(each, Operation)],
-            feed_sockets(access, followed, [each for each in own if isinstance(each, FeedPath)]),
+            feed_sockets(
+                access, followed, [each for each in own if isinstance(each, FeedPath)], origins
+            ),
             access_log=settings.http_access_log,
+            origins=origins,
         )
 
 

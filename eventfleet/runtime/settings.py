@@ -28,6 +28,7 @@ RENAMED = {"HOST": "METRICS_HOST", "PORT": "METRICS_PORT"}
 """Settings by their former names, without the prefix; these are read for one release more."""
 
 _BROKER = re.compile(r"(?:\[[0-9a-fA-F:.]+\]|[^\s:,\[\]]+):(\d{1,5})")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d{1,5})?")
 _CREDENTIALS = re.compile(r"//.*@", re.DOTALL)
 _SERVICE_LINK_VALUE = re.compile(r"(?:tcp|udp|sctp)://", re.IGNORECASE)
 _SERVICE_LINK_NAME = re.compile(
@@ -77,6 +78,16 @@ def _mongo_url(value: str) -> str:
 def _redis_url(value: str) -> str:
     if not re.match(r"rediss?://[^/?]", value):
         raise ValueError("is not redis://host:port/database or rediss://host:port/database")
+    return value
+
+
+def _origins(value: str) -> str:
+    for each in split(value):
+        if not _ORIGIN.fullmatch(each) or re.fullmatch(r"(http:.*:80|https:.*:443)", each):
+            raise ValueError(
+                f"{each!r} is no origin as browsers send it: https://host or https://host:port, in "
+                "lower case, without a path, and without the port that its scheme implies"
+            )
     return value
 
 
@@ -273,6 +284,11 @@ class Settings(BaseSettings):
         default="",
         description="Dotted names of the modules that declare operations of your own for the HTTP "
         "service, comma-separated",
+    )
+    http_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        default="",
+        description="Origins whose pages may use the HTTP service from browsers (CORS), such as "
+        "https://shop.example, comma-separated; without it pages of its own origin only",
     )
     http_requests: PositiveInt = Field(default=256, description="Requests served at once")
     http_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")

@@ -14,6 +14,17 @@ from eventfleet.stores.gaps import Gap
 from eventfleet.topics.values import DECODE_ERRORS
 
 ReasonKind = Literal["stopped", "waiting", "starting", "server", "task", "parked", "held", "gap"]
+REASONS: dict[ReasonKind, str] = {
+    "stopped": "a fault has stopped a role at a partition",
+    "waiting": "a role waits for a server at a partition",
+    "starting": "a role does not have all of its partitions yet",
+    "server": "a server does not answer, or refuses what commands write",
+    "task": "a background task fails",
+    "parked": "a role parks aggregates at a partition",
+    "held": "the next build of a view is not made live",
+    "gap": "a bus may have lost events",
+}
+"""The reasons of a kind in words for anybody: without names."""
 READY, NOT_READY = 200, 503
 
 
@@ -44,6 +55,12 @@ class ReadinessReport(msgspec.Struct, kw_only=True, frozen=True):
         found = sorted(chain.from_iterable(reasons), key=lambda each: not each.blocking)
         blocked = bool(found) and found[0].blocking
         return cls(status="not ready" if blocked else "ready", reasons=found)
+
+    def without_names(self) -> "ReadinessReport":
+        """The report for anybody: the status, and the kinds of the reasons."""
+        kinds = dict.fromkeys((each.kind, each.blocking) for each in self.reasons)
+        reasons = [ReadinessReason(kind=k, reason=REASONS[k], blocking=b) for k, b in kinds]
+        return ReadinessReport(status=self.status, reasons=reasons)
 
     @property
     def http_status(self) -> int:

@@ -3,7 +3,7 @@
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -83,6 +83,10 @@ class Grant:
         """Checks for the scope of this domain, or of all."""
         return not self.scopes.isdisjoint((f"{domain}:{right}", f"{ALL_DOMAINS}:{right}"))
 
+    def operates_all(self, domains: Iterable[str]) -> bool:
+        """Checks for the scopes to operate these domains, and for no bounds."""
+        return self.bound_to is None and all(self.allows(each, "operate") for each in domains)
+
     def require(self, domain: str, right: str) -> None:
         """Raises RequestRefused without the scope."""
         if not self.allows(domain, right):
@@ -129,6 +133,7 @@ UNRESTRICTED = Grant(
     frozenset(f"{ALL_DOMAINS}:{right}" for right in ("read", "write", "operate")),
     names_actor=True,
 )
+NOTHING = Grant(None, frozenset())
 ANONYMOUS = Grant(None, UNRESTRICTED.scopes)
 """For operations that are open to everybody."""
 

@@ -1,12 +1,13 @@
 """The ASGI application: routes made from the operations, with access control, limits, metrics."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router, WebSocketRoute
@@ -15,9 +16,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.shares import Shares
 from eventfleet.stores.timeout import Timeout
+from eventfleet.topics.errors import EventfleetError
 from eventfleet.web import commands, dead_letters, listings, probes, queries, views
 from eventfleet.web.access import (
     ANONYMOUS,
+    NOTHING,
     Access,
     Grant,
     OpenAccess,
@@ -30,7 +33,7 @@ from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.failure_log import log_failure
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.openapi import describe
-from eventfleet.web.operation import Operation
+from eventfleet.web.operation import Operation, Right
 from eventfleet.web.parameters import query_parameters
 from eventfleet.web.problems import problem_response, to_refusal
 from eventfleet.web.readiness import Check, Readiness
@@ -46,6 +49,9 @@ OPERATIONS = [
 ]
 MAX_CACHED_DOCUMENTS = 8
 """OpenAPI documents, one for each path that the application is mounted at."""
+
+EXPOSED_HEADERS = ("ETag", "Preference-Applied", "Retry-After", "WWW-Authenticate")
+"""Those of the responses that pages of other origins can read."""
 
 INTERNAL_ERROR = 500
 CLIENT_LEFT = 499
@@ -68,11 +74,13 @@ class Application:
         operations: Sequence[Operation] = (),
         sockets: Mapping[str, ASGIApp] | None = None,
         access_log: bool = False,
+        origins: Collection[str] = (),
     ) -> None:
         """`decider_metrics` are served at `/metrics`, with those of the requests. `checks` of the
         servers, by name, decide on `/ready`: each raises where its server does not answer.
         `operations` are served beside those of all domains, and `sockets` by their paths. With an
-        `access_log`, each request is logged, but for probes and metrics."""
+        `access_log`, each request is logged, but for probes and metrics. Pages of these `origins`
+        may send requests from browsers, and read the responses."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         requests = Shares(self._limits.concurrent_requests, "concurrent requests")
         self._metrics = HttpMetrics(
@@ -92,6 +100,8 @@ class Application:
         routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]
         socket_routes = [WebSocketRoute(path, app) for path, app in (sockets or {}).items()]
         self._router = Router([*routes, *socket_routes], redirect_slashes=False)
+        self._with_cors = _cors(origins, {o.method for o in self._operations})
+        self._answer = self._with_cors(self._router)
         self.probes = ProbePages(
             Endpoint(o, domains, OpenAccess(), self._limits, requests, bodies)
             for o in own
@@ -111,13 +121,14 @@ class Application:
             await send(message)
 
         try:
-            await self._router(scope, receive, send_noting_status)
+            await self._answer(scope, receive, send_noting_status)
         except ClientDisconnect:
             status = status or CLIENT_LEFT
         except Exception as error:
             if status:
                 raise
-            await _response_to(error, Request(scope))(scope, receive, send_noting_status)
+            response = self._with_cors(_response_to(error, Request(scope)))
+            await response(scope, receive, send_noting_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
             seconds = perf_counter() - started
@@ -166,7 +177,7 @@ class Endpoint:
 
     async def _authorize(self, request: Request) -> Grant:
         right = self.operation.right
-        grant = await find_grant(self._access, request) if right else ANONYMOUS
+        grant = await self._grant(request, right)
         request.scope[SUBJECT_SCOPE_KEY] = grant.actor
         if right in ("read", "write", "operate"):
             grant.require(path_part(request, "domain"), right)
@@ -175,6 +186,14 @@ class Endpoint:
         if grant.bound_to is not None and not self.operation.keeps_bounds:
             _require_bounds(grant, request)
         return grant
+
+    async def _grant(self, request: Request, right: Right) -> Grant:
+        try:
+            return await find_grant(self._access, request) if right else ANONYMOUS
+        except EventfleetError:
+            if right != "optional":
+                raise
+            return NOTHING
 
 
 def _require_bounds(grant: Grant, request: Request) -> None:
@@ -201,6 +220,19 @@ class ProbePages:
             return
         except Exception as error:
             await _response_to(error, Request(scope))(scope, receive, send)
+
+
+def _cors(origins: Collection[str], methods: Collection[str]) -> Callable[[ASGIApp], ASGIApp]:
+    """Returns what lets pages of these origins use an ASGI application; none, without origins."""
+    if not origins:
+        return lambda app: app
+    return partial(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=sorted(methods),
+        allow_headers=["*"],
+        expose_headers=EXPOSED_HEADERS,
+    )
 
 
 def _response_to(error: Exception, request: Request) -> Response:

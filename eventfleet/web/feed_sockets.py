@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -69,8 +69,9 @@ class FeedSockets:
         path: FeedPath,
         opened: Shares,
         commands: Shares,
+        origins: Collection[str] = (),
     ) -> None:
-        self._access, self._followed = access, followed
+        self._access, self._followed, self._origins = access, followed, origins
         self._path, self._opened, self._commands = path, opened, commands
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,18 +146,24 @@ class FeedSockets:
         grant.require(self._domain_name(request), "read")
         grant.require_aggregate(self._domain_name(request), path_part(request, "id"))
         if not self._access.secured:
-            _require_same_origin(request)
+            _require_origin(request, self._origins)
         return grant
 
 
 def feed_sockets(
-    access: Access, followed: Mapping[str, FollowedDomain], own_paths: Iterable[FeedPath] = ()
+    access: Access,
+    followed: Mapping[str, FollowedDomain],
+    own_paths: Iterable[FeedPath] = (),
+    origins: Collection[str] = (),
 ) -> dict[str, FeedSockets]:
-    """Returns the sockets by path: that of all domains, and a team's own."""
+    """Returns the sockets by path: that of all domains, and a team's own. Pages of these `origins`
+    may open them without tokens, too."""
     opened = Shares(MAX_SOCKETS, "open sockets")
     commands = Shares(MAX_SOCKETS, "commands of sockets in progress", MAX_COMMANDS_OF_CALLER)
     paths = [FeedPath(), *own_paths] if followed else []
-    return {path.path: FeedSockets(access, followed, path, opened, commands) for path in paths}
+    return {
+        path.path: FeedSockets(access, followed, path, opened, commands, origins) for path in paths
+    }
 
 
 def _as_request(scope: Scope) -> Request:
@@ -170,10 +177,11 @@ def _as_request(scope: Scope) -> Request:
     return Request({**scope, "type": "http", "method": "GET", "headers": headers})
 
 
-def _require_same_origin(request: Request) -> None:
+def _require_origin(request: Request, allowed: Collection[str]) -> None:
     """Refuse the scripts of other sites: unlike requests, a browser lets them open sockets."""
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host"):
+    is_own = not origin or urlsplit(origin).netloc == request.headers.get("host")
+    if not is_own and origin not in allowed:
         raise RequestRefused(HOST_REFUSED, f"the page's origin {origin!r} is another")
 
 

@@ -157,9 +157,10 @@ class _Operations:
         summary, _, more = cleandoc(operation.handler.__doc__ or "").partition("\n\n")
         access = (
             (TOKEN_REFUSED, SCOPE_MISSING, AGGREGATE_REFUSED)
-            if self._secured and operation.right
+            if self._secured and operation.right not in ("", "optional")
             else ()
         )
+        open_too: list[Json] = [{}] if operation.right == "optional" else []
         described: Json = {
             "operationId": "-".join(filter(None, [operation.name, domain, command])),
             "summary": " ".join(summary.split()),
@@ -170,7 +171,8 @@ class _Operations:
         }
         described |= {"description": " ".join(more.split())} if more else {}
         described |= {"deprecated": True} if operation.deprecated else {}
-        return described | ({"security": [{"bearer": []}]} if access else {})
+        has_security = self._secured and operation.right
+        return described | ({"security": [*open_too, {"bearer": []}]} if has_security else {})
 
     @property
     def _synchronous(self) -> bool:

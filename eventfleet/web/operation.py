@@ -10,19 +10,19 @@ from eventfleet.web.parameters import QueryParameters
 from eventfleet.web.problems import ProblemType
 
 Handler = Callable[[RequestContext], Awaitable[Response]]
-Right = Literal["read", "write", "operate", "metrics", "token", ""]
+Right = Literal["read", "write", "operate", "metrics", "token", "optional", ""]
 
 
 class Operation(NamedTuple):
     """An operation of the service.
 
     `right` is the scope needed in the path's domain, or in `domain` where the path names none;
-    "metrics": the one for metrics; "token": any valid token; "": none. `responses` has the type of
-    the body by status; `str` is plain text. `body` is the type of the request's body. The handler's
-    docstring is the summary and the description. Requests to an operation that is not `limited` are
-    answered however many others are in progress. A caller that is bound to aggregates gets an
-    answer where the path's `{id}` is one of them, and elsewhere only from a handler that
-    `keeps_bounds` by itself.
+    "metrics": the one for metrics; "token": any valid token; "optional": none, and a caller without
+    a valid token is granted nothing; "": none. `responses` has the type of the body by status;
+    `str` is plain text. `body` is the type of the request's body. The handler's docstring is the
+    summary and the description. Requests to an operation that is not `limited` are answered however
+    many others are in progress. A caller that is bound to aggregates gets an answer where the
+    path's `{id}` is one of them, and elsewhere only from a handler that `keeps_bounds` by itself.
     """
 
     name: str

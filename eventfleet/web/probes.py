@@ -45,6 +45,7 @@ def operations(
 
         The reasons name each background task that fails; without an essential one the service is
         not ready. They name each bus whose events may be lost, too. The log has more about each.
+        Callers without the scope to operate all domains get the kinds of the reasons alone.
         """
         report = ReadinessReport.of(
             [
@@ -56,6 +57,8 @@ def operations(
             [task_reason(t, f"{t.name} failed") for t in background_tasks() if t.problem],
             [gap_reason(gap) for gap in gaps()],
         )
+        if not context.grant.operates_all(context.domains):
+            report = report.without_names()
         headers = UNAVAILABLE.headers if report.http_status == NOT_READY else None
         return JsonResponse(report.encode(), report.http_status, headers)
 
@@ -69,7 +72,9 @@ def operations(
 
     return [
         _plain_text("live", "", live),
-        Operation("ready", "GET", "/ready", "", ready, READINESS, limited=False),
+        Operation(
+            "ready", "GET", "/ready", "optional", ready, READINESS, limited=False, keeps_bounds=True
+        ),
         _plain_text("metrics", "metrics", prometheus),
         Operation(
             "openapi", "GET", "/openapi.json", "token", openapi, {200: dict}, keeps_bounds=True

@@ -108,6 +108,7 @@ async def web(
     access_log: bool = False,
     sockets: Mapping[str, ASGIApp] | None = None,
     operations: Sequence[Operation] = (),
+    origins: Sequence[str] = (),
 ) -> AsyncIterator[Web]:
     memory = InMemoryServers(domain)
     storing = StoringDecider(memory)
@@ -133,6 +134,7 @@ async def web(
             operations=operations,
             sockets=sockets,
             access_log=access_log,
+            origins=origins,
         )
         found = Web(memory, storing, app)
         found.saver, found.service = queries.saver, service

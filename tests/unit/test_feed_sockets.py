@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -76,9 +76,13 @@ class Service:
     """A process that serves rooms; several may share the servers."""
 
     def __init__(
-        self, access: Access, kept: "Service | None" = None, domain: Domain[Any] = chat
+        self,
+        access: Access,
+        kept: "Service | None" = None,
+        domain: Domain[Any] = chat,
+        origins: Sequence[str] = (),
     ) -> None:
-        self.access, self.domain = access, domain
+        self.access, self.domain, self.origins = access, domain, origins
         self.log = kept.log if kept else MemoryLog()
         if not kept:
             for spec in declare_topics("chat", 1, 1, -1):
@@ -101,7 +105,7 @@ class Service:
         self.sender = ChannelCommandSender(self.channels, "chat")
         self.subscriber = ChannelCommandSubscriber(self.channels, "chat", service)
         followed = {"chat": FollowedDomain(self.domain, querier, hub, self.sender)}
-        self.sockets = feed_sockets.feed_sockets(self.access, followed, [SOCKET])
+        self.sockets = feed_sockets.feed_sockets(self.access, followed, [SOCKET], self.origins)
         async with (
             manager.running(),
             service,
@@ -442,6 +446,15 @@ def test_without_tokens_scripts_of_other_sites_get_no_socket(local: TestClient) 
     headers = {"origin": "http://localhost"}
     with local.websocket_connect("/rooms/r/socket?sender=ann", headers=headers) as ann:
         assert say(ann, "m1", content="hi")["outcome"] == "accepted"
+
+
+def test_without_tokens_scripts_of_listed_sites_get_sockets() -> None:
+    page = {"origin": "http://localhost:3000"}
+    with Service(LocalAccess(), origins=["http://localhost:3000"]).client() as local:
+        with local.websocket_connect("/rooms/r/socket", headers=page) as ann:
+            frame(ann, "opened")
+        for other in ("http://localhost:3001", "https://localhost:3000", "null"):
+            assert refused(local, headers={"origin": other})[0] == 421
 
 
 @pytest.mark.parametrize("after", ["x", "-1", "1.0", "9" * 30, "²"])

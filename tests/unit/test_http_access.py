@@ -142,6 +142,61 @@ async def test_what_operators_ask_needs_no_token(shop: Web) -> None:
         assert (await shop.client.get(path)).status_code == 200
 
 
+class Away(Exception):
+    """A server does not answer."""
+
+
+NAMED = {
+    "kind": "server",
+    "reason": "MongoDB does not answer",
+    "blocking": True,
+    "since": "2026-01-02T03:04:05Z",
+}
+UNNAMED = {
+    "kind": "server",
+    "reason": "a server does not answer, or refuses what commands write",
+    "blocking": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("sent", "reasons"),
+    [
+        ({}, [UNNAMED]),
+        ({"authorization": "Bearer nothing"}, [UNNAMED]),
+        ({"authorization": "Basic YTpi"}, [UNNAMED]),
+        (bearer(scope="orders:operate", exp=1), [UNNAMED]),
+        (bearer(scope="*:read *:write metrics others:operate"), [UNNAMED]),
+        (bearer(scope="*:operate", aggregate_ids=["orders:o-1"]), [UNNAMED]),
+        (bearer(scope="orders:operate"), [NAMED]),
+        (bearer(scope="*:operate"), [NAMED]),
+    ],
+)
+async def test_what_is_not_ready_is_named_to_operators_alone(
+    sent: dict[str, str], reasons: list[dict[str, Any]]
+) -> None:
+    async def check() -> None:
+        raise Away("mongodb.internal:27017 of orders")
+
+    async with web(access=TokenAccess(SECRET), checks={"MongoDB": check}) as shop:
+        found = await shop.client.get("/ready", headers=sent)
+        assert (found.status_code, found.json()["status"]) == (503, "not ready")
+        told = found.json()["reasons"]
+        assert [each | ({"since": NAMED["since"]} if "since" in each else {}) for each in told] == (
+            reasons
+        )
+
+
+async def test_without_tokens_what_is_not_ready_is_named_to_this_machine_alone() -> None:
+    async def check() -> None:
+        raise Away
+
+    async with web(checks={"MongoDB": check}) as shop:
+        assert "MongoDB" in (await shop.client.get("/ready")).text
+        found = await shop.client.get("/ready", headers={"host": "pages.example"})
+        assert (found.status_code, found.json()["reasons"]) == (503, [UNNAMED])
+
+
 async def test_a_command_without_a_token_is_not_looked_at(shop: Web) -> None:
     assert problem(await shop.send("o/commands/Bribe", {})) == (401, "token-refused")
     assert problem(await shop.client.post("/domains/nowhere/o/commands/X", json={})) == (

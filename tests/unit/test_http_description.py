@@ -185,6 +185,7 @@ async def test_with_tokens_the_document_says_so() -> None:
     assert "securitySchemes" in told["components"]
     operation = told["paths"][SEND[0]]["post"]
     assert operation["security"] == [{"bearer": []}]
+    assert told["paths"]["/ready"]["get"]["security"] == [{}, {"bearer": []}]
     assert {"401", "403"} <= operation["responses"].keys()
     assert "securitySchemes" not in open_to_all["components"]
     assert "security" not in open_to_all["paths"][SEND[0]]["post"]

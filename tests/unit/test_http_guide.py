@@ -21,6 +21,7 @@ SCOPES = {
     **{right: f"`DOMAIN:{right}`" for right in ("read", "write", "operate")},
     "metrics": f"`{METRICS}` or `{ALL_DOMAINS}:read`",
     "token": "any token",
+    "optional": "none; for names `DOMAIN:operate` of all domains",
     "": "none",
 }
 
@@ -44,6 +45,8 @@ def bounds(operation: Operation) -> str:
     """Returns what the guide says that a bound token gets."""
     if operation.name == "rows":
         return "rows of its own; no totals"
+    if operation.right == "optional":
+        return "any; no names"
     if not operation.right:
         return "any"
     if operation.keeps_bounds:

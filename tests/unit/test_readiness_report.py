@@ -18,6 +18,7 @@ from eventfleet.cli.health import _check_service
 from eventfleet.cli.http_client import ServiceFailed
 from eventfleet.cli.local_fleet import _count_waiting
 from eventfleet.stores.readiness_report import (
+    REASONS,
     ReadinessReason,
     ReadinessReport,
     ReasonKind,
@@ -82,6 +83,18 @@ def test_a_report_has_only_what_is_known_and_is_read_back() -> None:
     assert read_reasons(report.encode()) == report.reasons
 
 
+def test_without_names_it_has_the_status_and_each_kind_once() -> None:
+    private = [STOPPED, STOPPED, PARKED, reason("task", "the work of orders failed")]
+    found = ReadinessReport.of(private).without_names()
+    assert (found.status, found.http_status) == ("not ready", 503)
+    assert found.reasons == [
+        reason("stopped", "a fault has stopped a role at a partition"),
+        reason("task", "a background task fails"),
+        reason("parked", "a role parks aggregates at a partition", blocking=False),
+    ]
+    assert ReadinessReport.of([]).without_names() == ReadinessReport.of([])
+
+
 @pytest.mark.parametrize("body", [b"", b"ok\n", b"<html>", b"[]", b'{"status": "ready"}', b"\xff"])
 def test_what_is_no_report_has_no_reasons(body: bytes) -> None:
     assert read_reasons(body) == []
@@ -131,6 +144,8 @@ async def test_a_start_waits_for_all_but_what_is_stopped(
 def test_the_guide_has_each_kind_of_reason_and_an_answer_as_it_is() -> None:
     guide = (Path(__file__).parents[2] / "docs" / "guides" / "http.md").read_text()
     section = guide.split("## For operators\n")[1].split("\n## ")[0]
-    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == [*get_args(ReasonKind)]
+    told = re.findall(r"^\| `(\w+)` \| ([^|(]+?) (?:\(.*\) )?\|", section, re.MULTILINE)
+    assert told == [*REASONS.items()]
+    assert [*REASONS] == [*get_args(ReasonKind)]
     (shown,) = re.findall(r"```json\n(.*?)```", section, re.DOTALL)
     assert ReadinessReport.of(read_reasons(shown.encode())).encode().decode() == shown

@@ -60,6 +60,13 @@ def test_every_setting_has_a_description() -> None:
         ("KAFKA_BROKERS", "a:9092,b:99999", "'b:99999' is not host:port"),
         ("KAFKA_BROKERS", "", "is not host:port"),
         ("KAFKA_CA_FILE", "absent.pem", "no such file"),
+        *[
+            ("HTTP_ORIGINS", f"https://a.example,{origin}", f"{origin!r} is no origin as browsers")
+            for origin in (
+                *("*", "null", "b.example", "https://b.example/", "https://*.b.example"),
+                *("https://B.example", "https://b.example:443", "http://b.example:80"),
+            )
+        ],
         ("KAFKA_INSTANCE_ID", "pod/0", "is not made of 1 to 249 letters, digits"),
         ("DOMAINS", " , ", "names no module"),
         ("MARKER_EXPIRY", "1", "greater than or equal to 5"),
