@@ -20,6 +20,7 @@ from eventfleet.runtime.partitions import (
     count_topic_partitions,
     find_setting_faults,
     find_stored_fault,
+    find_views_fault,
 )
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.clock import SystemClock
@@ -63,7 +64,9 @@ async def check_partitions(
     settings: Settings, domain: Domain[Any], registry: StoreRegistry, report: CheckReport
 ) -> None:
     """Find another number of partitions than the one that stored events were divided by."""
-    if fault := find_stored_fault(settings, domain, await registry.partition_count()):
+    fault = find_stored_fault(settings, domain, await registry.partition_count())
+    counts = await registry.partition_counts()
+    if fault := fault or find_views_fault(domain, counts, settings.partitions):
         advice = f"or correct {variable('partitions')} or {variable('mongo_database')}"
         report.add(Finding(Kind.PARTITIONS, "stored events", fault, advice))
 

@@ -40,11 +40,13 @@ async def _find_fault(
     """Say why there is no need of a new epoch; else nothing."""
     name, topic = context.domain.name, context.topics.events
     count = await context.stores.events.registry.partition_count()
-    if count not in (None, len(marks)) and context.domain.views:
+    others = await context.stores.events.registry.partition_counts() - {len(marks)}
+    if others and context.domain.views:
+        known = ", ".join(map(str, sorted(others)))
         return (
-            f"{topic} has {len(marks)} partitions, but the stored events were divided by {count}, "
+            f"{topic} has {len(marks)} partitions, but the stored events were divided by {known}, "
             "and views are built partition by partition: the number of a domain with views can't "
-            f"be changed. Recreate the domain's topics with {count}"
+            f"be changed. Recreate the domain's topics with {known}"
         )
     if noted.keys() - marks.keys() or count not in (None, len(marks)):
         return ""

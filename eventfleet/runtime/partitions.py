@@ -4,7 +4,7 @@ Each aggregate has one partition, by its id and this number: with two numbers it
 sequencers.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from eventfleet.model.domain import Domain
@@ -25,7 +25,7 @@ async def require_domain_topics(
     if missing:
         raise Misconfigured("\n".join([*missing, CREATE_TOPICS_HINT]))
     _require_setting(settings, counts)
-    _require_stored(settings, domain, await registry.partition_count())
+    await _require_stored(settings, domain, registry, await registry.partition_count())
 
 
 async def require_partition_setting(
@@ -40,9 +40,13 @@ async def require_partition_setting(
 async def register_partitions(
     settings: Settings, domain: Domain[Any], registry: StoreRegistry
 ) -> None:
-    """Register the number with the stored events. Misconfigured where they have another one."""
+    """Register the number with the stored events.
+
+    Misconfigured where they have another one; nor may a domain with views have had another before.
+    """
+    await _require_stored(settings, domain, registry, await registry.partition_count())
     count = await registry.register_partition_count(settings.partitions)
-    _require_stored(settings, domain, count)
+    await _require_stored(settings, domain, registry, count)
 
 
 async def count_topic_partitions(
@@ -77,6 +81,22 @@ def find_stored_fault(settings: Settings, domain: Domain[Any], count: int | None
     )
 
 
+def find_views_fault(domain: Domain[Any], counts: Collection[int], count: int) -> str:
+    """Say that views can't be built of events that were divided by another number; else nothing.
+
+    A build is made partition by partition, and each partition's has the whole of its aggregates.
+    """
+    others = ", ".join(map(str, sorted({*counts} - {count})))
+    if not (domain.views and others):
+        return ""
+    return (
+        f"{domain.name} has views, which are built partition by partition, but its stored events "
+        f"were divided by {others} partitions, not by {count}: views would have wrong rows. "
+        "Nothing was changed. The number of a domain with views can't be changed, and a domain "
+        "whose number was changed can't have views"
+    )
+
+
 def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:
     if lines := find_setting_faults(settings, counts):
         raise Misconfigured(
@@ -84,6 +104,12 @@ def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:
         )
 
 
-def _require_stored(settings: Settings, domain: Domain[Any], count: int | None) -> None:
-    if fault := find_stored_fault(settings, domain, count):
+async def _require_stored(
+    settings: Settings, domain: Domain[Any], registry: StoreRegistry, count: int | None
+) -> None:
+    fault = find_stored_fault(settings, domain, count)
+    if not fault and domain.views:
+        counts = await registry.partition_counts()
+        fault = find_views_fault(domain, counts, settings.partitions)
+    if fault:
         raise Misconfigured(fault)

@@ -111,6 +111,7 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "count": lambda s: s.count(),
     "epoch": lambda s: s.registry.epoch(),
     "raise_epoch": lambda s: s.registry.raise_epoch(),
+    "partition_counts": lambda s: s.registry.partition_counts(),
     "next_offset": lambda s: s.registry.next_offset(0),
     "note_next_offset": lambda s: s.registry.note_next_offset(0, 0, 1),
     "rewind": lambda s: s.registry.rewind([OffsetRange(0, 0, 1)], TIME),

@@ -106,6 +106,7 @@ OPERATIONS: dict[str, Callable[[DomainStores], Awaitable[Any]]] = {
     "count": lambda s: s.events.count(),
     "epoch": lambda s: s.events.registry.epoch(),
     "raise_epoch": lambda s: s.events.registry.raise_epoch(),
+    "partition_counts": lambda s: s.events.registry.partition_counts(),
     "next_offset": lambda s: s.events.registry.next_offset(0),
     "note_next_offset": lambda s: s.events.registry.note_next_offset(0, 0, 1),
     "rewind": lambda s: s.events.registry.rewind([OffsetRange(0, 0, 1)], TIME),

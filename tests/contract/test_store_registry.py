@@ -48,6 +48,16 @@ async def test_the_partition_count_is_registered_once_in_an_epoch(
     assert await registry.partition_count() == 6
 
 
+async def test_all_partition_counts_are_kept(registry: StoreRegistry, opening: OpenStores) -> None:
+    assert await registry.partition_counts() == set()
+    for count in (4, 4, 6):
+        await registry.register_partition_count(count)
+        await registry.register_partition_count(8)  # not in this epoch
+        await registry.raise_epoch()
+    async with opening() as other:
+        assert await other.events.registry.partition_counts() == {4, 6}
+
+
 async def test_the_first_incarnation_is_registered_once(
     registry: StoreRegistry, opening: OpenStores
 ) -> None:

@@ -19,6 +19,7 @@ from eventfleet.domains.game import game
 from eventfleet.domains.orders import orders
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Event, State
+from eventfleet.model.views import Row, View
 from eventfleet.roles.append import AppendRole
 from eventfleet.states.live_state import LiveState, take_snapshot
 from eventfleet.stores.aggregate_sample import sample_aggregates
@@ -185,6 +186,20 @@ async def test_a_wrong_partition_count(fleet: CheckFixture) -> None:
     assert "EVENTFLEET_PARTITIONS is 6, but topic bills.events has 1 partitions" in details
     assert [each for each in details if "stored events of bills were divided by 1" in each]
     assert len(details) == 8
+
+
+async def test_views_over_events_that_were_divided_by_another_number(
+    fleet: CheckFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def counts() -> set[int]:
+        return {1, 4}
+
+    monkeypatch.setattr(fleet.memory.events.registry, "partition_counts", counts)
+    assert (await fleet.check()).clean
+    fleet.change(views=[View("counts", row=Row, project=lambda row, event: row)])
+    finding = only(await fleet.check(), Kind.PARTITIONS)
+    assert "bills has views" in finding.detail
+    assert "divided by 4 partitions, not by 1" in finding.detail
 
 
 async def test_a_wrong_database(fleet: CheckFixture) -> None:

@@ -57,5 +57,21 @@ async def test_partitions_that_were_added_are_refused_until_the_epoch_is_raised(
     with pytest.raises(Misconfigured, match=f"{refusal}.*topics with 4, or with 6 once"):
         await register_partitions(SIX, without_views, registry)
     await registry.raise_epoch()
-    await register_partitions(SIX, orders, registry)
-    await require_domain_topics(SIX, orders, reader(6), registry)
+    await register_partitions(SIX, without_views, registry)
+    await require_domain_topics(SIX, without_views, reader(6), registry)
+
+
+async def test_a_domain_with_views_keeps_its_number_and_one_that_changed_it_gets_none() -> None:
+    registry, without_views = MemoryRegistry(), replace(orders, views=[])
+    await register_partitions(FOUR, orders, registry)
+    await registry.raise_epoch()
+    refusal = "orders has views, .* divided by 4 partitions, not by 6: .* Nothing was changed"
+    with pytest.raises(Misconfigured, match=refusal):
+        await register_partitions(SIX, orders, registry)
+    assert await registry.partition_counts() == {4}
+    await register_partitions(SIX, without_views, registry)
+    with pytest.raises(Misconfigured, match=refusal):
+        await require_domain_topics(SIX, orders, reader(6), registry)
+    await registry.raise_epoch()
+    with pytest.raises(Misconfigured, match="divided by 6 partitions, not by 4"):
+        await register_partitions(FOUR, orders, registry)

@@ -86,6 +86,9 @@ class StoreRegistry(Protocol):
     async def register_partition_count(self, count: int) -> int:
         """Register it where none is registered in this epoch; return the registered one."""
 
+    async def partition_counts(self) -> set[int]:
+        """Return all numbers that were registered, in this epoch and before."""
+
     async def event_shapes(self) -> list[EventShape]:
         """Return the recorded shapes of events, in the order in which they were recorded."""
 

@@ -54,6 +54,10 @@ class MemoryRegistry:
         await self._yield_point()
         return self._partition_counts.setdefault(self._epoch, count)
 
+    async def partition_counts(self) -> set[int]:
+        await self._yield_point()
+        return {*self._partition_counts.values()}
+
     async def event_shapes(self) -> list[EventShape]:
         await self._yield_point()
         return list(self._event_shapes)

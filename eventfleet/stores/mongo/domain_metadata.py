@@ -103,10 +103,19 @@ class DomainMetadata:
     async def register_partition_count(self, count: int) -> int:
         epoch = await self.epoch()
         unregistered = self._key | {"partition_count.epoch": {"$ne": epoch}}
-        registered = {"$set": {"partition_count": {"epoch": epoch, "count": count}}}
+        registered: Document = {
+            "$set": {"partition_count": {"epoch": epoch, "count": count}},
+            "$addToSet": {"partition_counts": {"$each": [*await self.partition_counts(), count]}},
+        }
         with operation("registry", self._domains), suppress(DuplicateKeyError):
             await self._domains.update_one(unregistered, registered, upsert=True)
         return await self.partition_count() or count
+
+    async def partition_counts(self) -> set[int]:
+        with operation("registry", self._domains):
+            found = await self._domains.find_one(self._key) or {}
+        registered = found.get("partition_count", {}).get("count")  # before all were kept
+        return {*found.get("partition_counts", ()), registered} - {None}
 
     async def event_shapes(self) -> list[EventShape]:
         return [*(await self.facts()).event_shapes]
