@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from eventfleet.stores import background_task, gaps, refusals
+from eventfleet.stores import background_task, gaps, refusals, topic_faults
 from tests.module_guard import ModuleGuard
 from tests.servers.embedded_broker import EmbeddedBroker
 from tests.servers.install import Absent
@@ -96,9 +96,10 @@ def nats_url() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def forgets_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each test begins without what the process remembers of others: gaps, refusals, and the
-    background tasks of services that a simulation has killed."""
+    """Each test begins without what the process remembers of others: gaps, refusals, faults of
+    topics, and the background tasks of services that a simulation has killed."""
     monkeypatch.setattr(gaps, "_gaps", {})
+    monkeypatch.setattr(topic_faults, "_faults", [])
     monkeypatch.setattr(background_task, "_running", set())
     for operation in refusals.OF_COMMANDS.values():
         monkeypatch.setattr(operation, "_failures", 0)

@@ -183,6 +183,7 @@ async def _run(
     start_seconds: float,
     tell: "Tell | None",
 ) -> None:
+    from eventfleet.runtime.topic_watch import TopicWatch
     from eventfleet.workers.app_runner import role_app, run_apps, worker_timeouts
     from eventfleet.workers.health_server import HealthServer
 
@@ -195,9 +196,13 @@ async def _run(
         role_app(settings, context.connection, agent, metrics, timeouts, long_polls, start_seconds)
         for agent in agents
     ]
+    watch = TopicWatch(settings, context.reader)
+    for agent, app in zip(agents, apps, strict=True):
+        watch.add(agent.topic_uses, app.halt)
     health = HealthServer(metrics, apps)
     async with health.served(settings.metrics_host, settings.metrics_port) as url:
         for agent in agents:
             logger.info(agent.guarantee)
         logger.info("metrics, liveness and readiness: %s", url)
-        await run_apps(apps, stop, tell)
+        async with watch.running():
+            await run_apps(apps, stop, tell)

@@ -140,6 +140,7 @@ def connection(settings: Settings) -> Connection:
         settings.kafka_cert_file,
         settings.kafka_key_file,
         settings.kafka_timeout,
+        settings.kafka_metadata_age,
     )
 
 

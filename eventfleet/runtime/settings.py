@@ -178,6 +178,11 @@ class Settings(BaseSettings):
     kafka_cert_file: PresentFile = Field(default="", description="Client certificate (PEM)")
     kafka_key_file: PresentFile = Field(default="", description="Client key (PEM)")
     kafka_timeout: PositiveSeconds = Field(default=10.0, description="Seconds for one request")
+    kafka_metadata_age: PositiveSeconds = Field(
+        default=30.0,
+        description="Seconds between two looks at the topics, which tell that one was deleted, was "
+        "made anew, has more partitions, or may not be used any more",
+    )
     kafka_session_timeout: PositiveSeconds = Field(
         default=6.0,
         description="Seconds without a heartbeat after which a worker counts as gone, and its "

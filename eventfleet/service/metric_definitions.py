@@ -203,6 +203,9 @@ BACKGROUND_FAILING = _gauge(
 GAPS = _counter(
     "gaps", (), "Times that a group of a bus was gone from its server, with events perhaps lost"
 )
+TOPIC_FAULTS = _gauge(
+    "topic_faults", ("domain", "topic"), "1 where a topic is not as its domain needs it"
+)
 SERVER_SECONDS = _histogram(
     "server_call_seconds",
     SERVER_LABELS,
@@ -217,6 +220,7 @@ PROCESS = (
     BACKGROUND_FAILURES,
     BACKGROUND_FAILING,
     GAPS,
+    TOPIC_FAULTS,
     SERVER_SECONDS,
     SERVER_ERRORS,
     CACHE_HITS,
@@ -251,6 +255,7 @@ LABEL_VALUES = {
         f"{server}: {', '.join(f'`{name}`' for name in names)}"
         for server, names in OPERATIONS.items()
     ),
+    "topic": "the topics of the process's domains, and of their routes, that are at fault",
     "cache": "`heads` (append), `states` (snapshot, command, query)",
     "version": "that of eventfleet",
     "python": "that of Python",

@@ -19,19 +19,21 @@ from eventfleet.service.metric_definitions import (
     GAPS,
     SERVER_ERRORS,
     SERVER_SECONDS,
+    TOPIC_FAULTS,
 )
 from eventfleet.service.metric_families import histogram_family, number_family
 from eventfleet.states.lru_cache import all_cache_statistics
 from eventfleet.stores.background_task import BackgroundTask, background_tasks
 from eventfleet.stores.gaps import gaps
 from eventfleet.stores.server_calls import server_calls
+from eventfleet.stores.topic_faults import topic_faults
 
 UNKNOWN_VERSION = "unknown"
 
 
 class ProcessMetrics(Collector):
     """The build, the calls to servers, the hits of caches, the failures of background tasks that
-    run, and gaps, read at each scrape."""
+    run, gaps and faults of topics, read at each scrape."""
 
     def __init__(self) -> None:
         self._build = package_version(), python_version()
@@ -49,6 +51,8 @@ class ProcessMetrics(Collector):
         failing = [([task.name], _failing_seconds(task)) for task in tasks]
         yield number_family(BACKGROUND_FAILING, failing)
         yield number_family(GAPS, [([], sum(gap.times for gap in gaps()))])
+        faults = {(fault.domain, fault.topic): 1.0 for fault in topic_faults()}
+        yield number_family(TOPIC_FAULTS, faults.items())
 
 
 def _failing_seconds(task: BackgroundTask) -> float:

@@ -11,9 +11,12 @@ from msgspec import UNSET, UnsetType
 
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.gaps import Gap
+from eventfleet.stores.topic_faults import TopicFault
 from eventfleet.topics.values import DECODE_ERRORS
 
-ReasonKind = Literal["stopped", "waiting", "starting", "server", "task", "parked", "held", "gap"]
+ReasonKind = Literal[
+    "stopped", "waiting", "starting", "server", "task", "parked", "held", "gap", "topic"
+]
 REASONS: dict[ReasonKind, str] = {
     "stopped": "a fault has stopped a role at a partition",
     "waiting": "a role waits for a server at a partition",
@@ -23,6 +26,7 @@ REASONS: dict[ReasonKind, str] = {
     "parked": "a role parks aggregates at a partition",
     "held": "the next build of a view is not made live",
     "gap": "a bus may have lost events",
+    "topic": "a topic is not as its domain needs it",
 }
 """The reasons of a kind in words for anybody: without names."""
 READY, NOT_READY = 200, 503
@@ -80,6 +84,11 @@ def task_reason(task: BackgroundTask, reason: str) -> ReadinessReason:
 def gap_reason(gap: Gap) -> ReadinessReason:
     """The reason that events may be lost."""
     return ReadinessReason(kind="gap", reason=f"{gap.place}: {gap.text}")
+
+
+def topic_reason(fault: TopicFault) -> ReadinessReason:
+    """The reason that a topic is not as a domain needs it."""
+    return ReadinessReason(kind="topic", reason=fault.text, domain=fault.domain)
 
 
 def time_of(steady: float) -> datetime:

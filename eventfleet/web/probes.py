@@ -13,7 +13,9 @@ from eventfleet.stores.readiness_report import (
     ReadinessReport,
     gap_reason,
     task_reason,
+    topic_reason,
 )
+from eventfleet.stores.topic_faults import topic_faults
 from eventfleet.web.context import RequestContext
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.operation import Handler, Operation, Right
@@ -44,8 +46,9 @@ def operations(
         commands write.
 
         The reasons name each background task that fails; without an essential one the service is
-        not ready. They name each bus whose events may be lost, too. The log has more about each.
-        Callers without the scope to operate all domains get the kinds of the reasons alone.
+        not ready. They name each bus whose events may be lost, and each topic that is not as its
+        domain needs it, too. The log has more about each. Callers without the scope to operate all
+        domains get the kinds of the reasons alone.
         """
         report = ReadinessReport.of(
             [
@@ -56,6 +59,7 @@ def operations(
             ],
             [task_reason(t, f"{t.name} failed") for t in background_tasks() if t.problem],
             [gap_reason(gap) for gap in gaps()],
+            [topic_reason(fault) for fault in topic_faults()],
         )
         if not context.grant.operates_all(context.domains):
             report = report.without_names()

@@ -11,6 +11,7 @@ from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.role import Role
 from eventfleet.runtime.settings import Settings
+from eventfleet.runtime.topic_watch import TopicUse
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import (
     Clock,
@@ -25,7 +26,7 @@ from eventfleet.stores.kafka.producer import PlainWriter
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.stores.remembering_writer import RememberingWriter
-from eventfleet.topics.names import consumer_group
+from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
@@ -57,6 +58,8 @@ class Agent(ABC):
     """A Faust agent: one role of one domain, over one topic, as one consumer group."""
 
     role: ClassVar[str]
+    partitions: int | None = None
+    """How many the role takes, where that is known: it stands still at any other."""
 
     def __init__(self, domain_name: str, source: str, group_prefix: str) -> None:
         self.domain_name, self.source = domain_name, source
@@ -96,11 +99,19 @@ class WorkerContext:
 
 
 class DomainAgent(Agent):
-    """An agent of the fleet, over one of its domain's own topics."""
+    """An agent of the fleet, over one of its domain's own topics.
+
+    Beside its targets the role writes to topics of the domain of the `vital_kinds`, without which
+    it must stand still, and of the `minor_kinds`.
+    """
+
+    vital_kinds: ClassVar[Sequence[str]] = ()
+    minor_kinds: ClassVar[Sequence[str]] = ("parked", "dead_letters")
 
     def __init__(self, domain: Domain[Any], stores: DomainStores, context: WorkerContext) -> None:
         super().__init__(domain.name, self.source_of(domain), context.settings.group_prefix)
         self.domain, self.stores, self.context = domain, stores, context
+        self.partitions = context.settings.partitions
         self.tried: set[tuple[str, int]] = set()  # what is parked, and was tried in this process
 
     @classmethod
@@ -117,6 +128,18 @@ class DomainAgent(Agent):
     @abstractmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
         """The topics that the agent writes to, apart from dead letters."""
+
+    @property
+    def topic_uses(self) -> list[TopicUse]:
+        """The topics that the role uses, for the watch over them."""
+        name, topics = self.domain_name, Topics.of(self.domain_name)
+        vital = [*self.targets_of(self.domain), *(getattr(topics, k) for k in self.vital_kinds)]
+        minor = [getattr(topics, kind) for kind in self.minor_kinds]
+        return [
+            TopicUse(name, self.source, "Read"),
+            *(TopicUse(name, each, "Write", is_route=each not in topics) for each in vital),
+            *(TopicUse(name, each, "Write", is_vital=False) for each in minor),
+        ]
 
     @property
     def guarantee(self) -> str:

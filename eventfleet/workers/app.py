@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,11 +13,14 @@ from faust.tables.recovery import Recovery
 from msgspec import UNSET
 
 from eventfleet.roles.role import PartitionFault
+from eventfleet.runtime.settings import variable
+from eventfleet.runtime.topic_watch import SECTION
 from eventfleet.stores.readiness_report import ReadinessReason, ReasonKind, time_of
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agent import Agent
+from eventfleet.workers.haltable_role import HaltableRole
 from eventfleet.workers.metrics import Meter
-from eventfleet.workers.owner import Owner
+from eventfleet.workers.owner import Ack, Owner
 from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport import ConsumerConfig
@@ -106,7 +110,10 @@ class RoleApp(faust.App):  # type: ignore[misc]
         self.title = str(agent)
         self.consumer_config = config
         self.meter = meter
-        self.owners = Owners(agent.make_role, meter, timeouts, self._fail_at)
+        self._agent = agent
+        self.owners = Owners(self._make_role, meter, timeouts, self._fail_at)
+        self.fault: PartitionFault | None = None  # of the whole role
+        self._stopped_at = 0.0
         self.failed = asyncio.Event()
         self._failure: Exception | None = None
         agent.attach(self, self.owners)
@@ -156,6 +163,9 @@ class RoleApp(faust.App):  # type: ignore[misc]
     def obstacles(self) -> list[ReadinessReason]:
         """The reasons why the app is not ready: each partition that is stopped or waits for a
         server, or that it is not yet."""
+        if self.fault:
+            stopped = f"{self.title} {STOPPED}: {self.fault}"
+            return [self._obstacle("stopped", stopped, self._stopped_at)]
         known = [obstacle for owner in self.owners if (obstacle := self._obstacle_of(owner))]
         if self._consumer is not None and self._consumer.joined and not self._is_connected:
             waits = f"{self.title} waits: no broker of Kafka is connected"
@@ -183,6 +193,8 @@ class RoleApp(faust.App):  # type: ignore[misc]
     def problems(self, bound: float) -> list[str]:
         """The reasons to restart the process: each partition without progress for `bound` seconds
         though the servers are there, and a consumer that has ended."""
+        if self.fault:
+            return []
         found = [
             f"{self.title}, partition {owner.partition}: no progress for {bound:g} s"
             for owner in self.owners
@@ -191,6 +203,19 @@ class RoleApp(faust.App):  # type: ignore[misc]
         if self.started and self._consumer is not None and not self._consumer.is_alive:
             found.append(f"{self.title}: its consumer has ended")
         return found
+
+    def halt(self, reason: str) -> None:
+        """Have the role stand still at all partitions, for as long as the process runs."""
+        if self.fault and str(self.fault) == reason:
+            return
+        self._stopped_at = self._stopped_at if self.fault else time.monotonic()
+        self.fault = PartitionFault(reason)
+        self.meter.halted(range(self._agent.partitions or 0))
+        logger.error(
+            "%s %s until the process is restarted: %s",
+            *(self.title, STOPPED, reason),
+            extra=self.meter.fields,
+        )
 
     def fail(self, error: Exception) -> None:
         """End the app, because of an error that is not of one partition."""
@@ -215,12 +240,29 @@ class RoleApp(faust.App):  # type: ignore[misc]
             late = "%s has not stopped within %g s"
             logger.warning(late, self.title, seconds, extra=self.meter.fields)
 
+    def _make_role(self, partition: int, ack: Ack) -> HaltableRole:
+        return HaltableRole(self._agent.make_role(partition, ack), partition, self._find_fault)
+
+    def _find_fault(self, partition: int) -> PartitionFault | None:
+        if self.fault:
+            return PartitionFault(str(self.fault))
+        declared = self._agent.partitions
+        if declared is None or partition < declared:
+            return None
+        return PartitionFault(
+            f"{self._agent.source} has more partitions than {variable('partitions')} ({declared}), "
+            f"by which aggregates are divided: {SECTION} says what to do"
+        )
+
     def _faults(self) -> list[str]:
+        if self.fault:
+            return [f"{self.title} {STOPPED}: {self.fault}"]
         return [_fault_of(owner) for owner in self.owners if owner.fault]
 
     def _fail_at(self, partition: int, error: Exception) -> None:
         if isinstance(error, PartitionFault):
-            self._log_fault(partition, error)
+            if not self.fault:
+                self._log_fault(partition, error)
             return
         self._end(f"{self.title}, partition {partition}", error)
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from eventfleet.roles.steady_offsets import DOUBT_SECONDS
 from eventfleet.runtime.process_stop import stop_signals
 from eventfleet.runtime.settings import Settings
+from eventfleet.stores.errors import AccessFault, AccessRefused
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.workers.agent import Agent
-from eventfleet.workers.app import RoleApp, Tell
+from eventfleet.workers.app import RoleApp, RoleFailed, Tell
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.transport import ConsumerConfig
@@ -58,26 +59,42 @@ async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event, tell: Tell | No
     """Run all until `stop` is set; each then finishes its chunks in hand, commits and leaves.
 
     An app that fails sets `stop`; the first error is raised, and is told before any app is stopped.
-    To be stopped, not cancelled.
+    Only where one lacks a right, it alone ends, and the others go on. To be stopped, not cancelled.
     """
     for name in SILENT_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     causes: list[Exception] = []
+    working = set(apps)
 
-    def tell_first(error: Exception) -> None:
-        if tell and not causes:
-            tell(error)
-        causes.append(error)
+    async def work(app: RoleApp) -> None:
+        def tell_first(error: Exception) -> None:
+            working.discard(app)
+            if working and _is_of_one_role(app, error):
+                app.halt(str(error))
+                return
+            if tell and not causes:
+                tell(error)
+            causes.append(error)
 
-    tasks = [asyncio.create_task(_work(app, stop, tell_first)) for app in apps]
-    errors = await asyncio.gather(*tasks, return_exceptions=True)
+        try:
+            await app.work(stop, tell_first)
+        except RoleFailed:
+            if not app.fault:
+                raise
+            await stop.wait()
+            raise
+        finally:
+            stop.set()
+
+    errors = await asyncio.gather(*map(work, apps), return_exceptions=True)
     for error in [*causes, *errors]:
         if error is not None:
             raise error
 
 
-async def _work(app: RoleApp, stop: asyncio.Event, tell: Tell) -> None:
-    try:
-        await app.work(stop, tell)
-    finally:
-        stop.set()
+def _is_of_one_role(app: RoleApp, error: Exception) -> bool:
+    """Check that an error says nothing about other roles: a right is missing, or a topic."""
+    if app.fault:
+        return True
+    cause = error.__cause__ or error
+    return isinstance(cause, AccessRefused) and cause.access is AccessFault.RIGHT

@@ -18,6 +18,8 @@ class CommandAgent(DomainAgent):
     """Consumes `<domain>.commands` as the group `<prefix>.<domain>.command`."""
 
     role = "command"
+    vital_kinds = ("events",)
+    minor_kinds = ("dead_letters",)
 
     @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:

@@ -12,8 +12,10 @@ from eventfleet.stores.readiness_report import (
     ReadinessReport,
     gap_reason,
     task_reason,
+    topic_reason,
 )
 from eventfleet.stores.refusals import refused_operations
+from eventfleet.stores.topic_faults import topic_faults
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.app import RoleApp
 from eventfleet.workers.metrics import Metrics
@@ -31,8 +33,8 @@ class HealthServer:
     `/live` fails when a partition with waiting records makes no progress for `bound` seconds;
     `/ready` while one is not open or a server refuses what every command needs. Its reasons name
     the partitions that a fault has stopped, each background task that fails, and, though that makes
-    nothing unready, what is parked, which builds of views are held, and each bus whose events may
-    be lost.
+    nothing unready, what is parked, which builds of views are held, each bus whose events may be
+    lost, and each topic that is not as its domain needs it.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class HealthServer:
             self._metrics.parked_aggregates(),
             self._metrics.held_builds(),
             [gap_reason(gap) for gap in gaps()],
+            [topic_reason(fault) for fault in topic_faults()],
         )
         return web.Response(
             status=report.http_status, body=report.encode(), content_type="application/json"

@@ -163,6 +163,7 @@ class Meter:
         self._labels = (domain, role)
         self._histograms = metrics.histograms(domain, role)
         self._reasons: set[str] = set()
+        self._halted: Sequence[int] = ()
         counters = (metrics.rebalances, metrics.fenced, metrics.retries)
         self._counters = {n: c.labels(*self._labels) for n, c in metrics.counted.items()}
         for counter in counters:
@@ -185,7 +186,7 @@ class Meter:
         metrics.lag.labels(*labels).set_function(lag)
         metrics.lag_seconds.labels(*labels).set_function(lag_seconds)
         metrics.commit_age.labels(*labels).set_function(age)
-        metrics.stopped.labels(*labels).set(0)
+        metrics.stopped.labels(*labels).set(partition in self._halted)
         metrics.parked.labels(*labels)
 
     def forget(self, partition: int) -> None:
@@ -194,6 +195,8 @@ class Meter:
         m = self._metrics
         for gauge in (m.lag, m.lag_seconds, m.commit_age, m.stopped, m.parked):
             gauge.remove(*self._labels, partition)
+        if partition in self._halted:
+            self.stopped(partition)
 
     def add_chunk(
         self, seconds: float, report: ChunkReport, records: Sequence[LogRecord] = ()
@@ -230,6 +233,12 @@ class Meter:
     def stopped(self, partition: int) -> None:
         """Note that a fault has stopped the role at a partition, until `forget`."""
         self._metrics.stopped.labels(*self._labels, partition).set(1)
+
+    def halted(self, partitions: Sequence[int]) -> None:
+        """Note that the role is stopped at these partitions, for as long as the process runs."""
+        self._halted = partitions
+        for partition in partitions:
+            self.stopped(partition)
 
     def retried(self) -> None:
         """Count a partition that is opened again after a fault."""

@@ -19,6 +19,8 @@ class ProjectAgent(DomainAgent):
     """Consumes `<domain>.stored` as the group `<prefix>.<domain>.project`."""
 
     role = "project"
+    vital_kinds = ("parked",)
+    minor_kinds = ("dead_letters",)
 
     def __init__(self, domain: Domain[Any], stores: DomainStores, context: WorkerContext) -> None:
         super().__init__(domain, stores, context)

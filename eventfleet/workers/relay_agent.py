@@ -17,6 +17,8 @@ class RelayAgent(DomainAgent):
     """Consumes `<domain>.stored` as the group `<prefix>.<domain>.relay`."""
 
     role = "relay"
+    vital_kinds = ("parked",)
+    minor_kinds = ("dead_letters",)
 
     @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:

@@ -99,6 +99,7 @@ class Operator:
             "PATH": os.pathsep.join(paths),
             "PYTHONPATH": str(ROOT / "tests" / "acceptance" / "hasty"),
             "EVENTFLEET_METRICS_PORT": str(port),
+            "EVENTFLEET_KAFKA_METADATA_AGE": "1",
             "DOMAIN": fleet.domain,
             "WORKER": f"http://127.0.0.1:{port}",
         }
@@ -296,6 +297,22 @@ def test_a_rewind(operator: Operator) -> None:
     operator.fleet.database.client.drop_database(wrong)
 
 
+def test_a_changed_topic(operator: Operator) -> None:
+    see, make, events, stored, route, well = blocks("A changed topic")
+    ways_back = {"events": make + events, "stored": make + stored, "out": route}
+    for kind, way_back in ways_back.items():
+        topic = operator.fleet.topic(kind)
+        operator.fleet.kafka.delete([topic])
+        operator.until_told(f"topic {topic} was deleted")
+
+        assert '"kind": "stopped"' in operator.run(see)
+        operator.run(way_back)
+        operator.run(well)
+        operator.load((f"after-{kind}", "well again"))
+        operator.fleet.settle()
+        assert operator.relayed(f"after-{kind}") == ["well again"]
+
+
 def test_a_full_disk(operator: Operator, mongo: RefusingMongoDB) -> None:
     see, do, well = blocks("A full disk")
     with mongo.failing("insert", "update", "bulkWrite", errorCode=OUT_OF_DISK_SPACE):
@@ -347,4 +364,4 @@ def test_a_rolling_change(operator: Operator) -> None:
 def test_every_section_of_a_case_has_its_test() -> None:
     cases = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     tested = [each for each in cases if blocks(each)]
-    assert len(tested) == 8
+    assert len(tested) == 9

@@ -23,6 +23,7 @@ from eventfleet.service.metric_definitions import (
 from eventfleet.states.lru_cache import cache_statistics
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.server_calls import timed_call
+from eventfleet.stores.topic_faults import TopicFault, replace_topic_faults
 from eventfleet.topics.record import LogRecord
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.workers.metrics import COUNTED, Metrics
@@ -44,6 +45,7 @@ async def rendered() -> list[str]:
     deciders.markers["orders"] = MarkerStatistics()
     deciders.managers["bank"] = ManagerStatistics(), Saver()  # type: ignore[assignment]
     cache_statistics("orders", "append", "heads").add(1, 1)
+    replace_topic_faults([TopicFault("orders", "orders.events", "it was deleted")])
     with timed_call("redis", "mark"):
         task.start()
     report = ChunkReport(**dict.fromkeys(COUNTED, 1))

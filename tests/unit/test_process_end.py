@@ -22,6 +22,8 @@ CAUSE = EventfleetError("append of orders, partition 3: this record can't be use
 class StubApp:
     """An app that fails after some steps, or runs until it is stopped; stopping takes a while."""
 
+    fault = None
+
     def __init__(self, story: list[str], error: Exception | None, steps: int = 0) -> None:
         self._story, self._error, self._steps = story, error, steps
 

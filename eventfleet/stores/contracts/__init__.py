@@ -30,6 +30,7 @@ from eventfleet.stores.contracts.log import (
     LogReader,
     LogWriter,
     PartitionWriter,
+    TopicState,
     Watermarks,
 )
 from eventfleet.stores.contracts.markers import (
@@ -118,6 +119,7 @@ __all__ = [
     "StoresByDomain",
     "Tail",
     "TailQuery",
+    "TopicState",
     "VersionRange",
     "ViewStore",
     "Watermarks",

@@ -16,6 +16,15 @@ class Watermarks(NamedTuple):
     end: int
 
 
+class TopicState(NamedTuple):
+    """What a broker tells of a topic: its `id` ("": unknown), the number of its partitions (0: it
+    does not exist; None: unknown), and which of the rights Describe, Read, Write the user lacks."""
+
+    id: str
+    partitions: int | None
+    lacks: frozenset[str] = frozenset()
+
+
 class PartitionWriter(Protocol):
     """The sole right of a group's member to consume a source partition and write what results."""
 
@@ -29,7 +38,7 @@ class PartitionWriter(Protocol):
         """Return the source partition's watermarks; callable once `open` has returned.
 
         While a new leader of the partition may still count its end too low, it is asked again: an
-        end below the committed offset is that of a truncated log. Misconfigured: no such partition.
+        end below the committed offset is that of a truncated log. TopicRefused: no such partition.
         """
 
     async def commit(
@@ -71,6 +80,9 @@ class LogReader(Protocol):
 
         It needs no right to read the topic.
         """
+
+    async def topic_states(self, topics: Sequence[str]) -> dict[str, TopicState]:
+        """Return the states of topics, as one broker knows them. Makes none."""
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         """Return the watermarks of each partition; empty for an unknown topic."""

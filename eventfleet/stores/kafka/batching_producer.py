@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, NamedTuple
 
-from eventfleet.stores.errors import Misconfigured, RecordsTooLarge
+from eventfleet.stores.errors import RecordsTooLarge, TopicRefused
 from eventfleet.stores.kafka.errors import translate_topic_errors
 from eventfleet.topics.partitioner import murmur2, partition_of
 from eventfleet.topics.record import Headers, ProducerRecord
@@ -187,7 +187,7 @@ def _bytes_of(record: ProducerRecord) -> int:
 def _split(
     records: Sequence[ProducerRecord], partitions: Mapping[str, set[int]]
 ) -> dict[tuple[str, int], PartitionShare]:
-    """Split records by topic and partition. Misconfigured: a topic has no such partition."""
+    """Split records by topic and partition. TopicRefused: a topic has no such partition."""
     shares: dict[tuple[str, int], PartitionShare] = {}
     for index, record in enumerate(records):
         topic, partition = record.topic, record.partition
@@ -197,7 +197,7 @@ def _split(
         if share is None:
             if partition not in partitions[topic]:
                 count = len(partitions[topic])
-                raise Misconfigured(
+                raise TopicRefused(
                     f"topic {topic} has {count} partitions, no partition {partition}"
                 )
             share = shares[topic, partition] = PartitionShare([], [])

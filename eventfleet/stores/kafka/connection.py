@@ -23,7 +23,8 @@ class Connection:
 
     `security` is Kafka's name of the protocol, `mechanism` that of SASL; the files are PEM.
     `timeout` in seconds bounds one call; a single request may take half of it, so that a lost
-    request can be repeated. A transaction's requests are not: see TransactionSender.
+    request can be repeated. A transaction's requests are not: see TransactionSender. After
+    `metadata_age` seconds a client asks again where topics and partitions are.
     """
 
     bootstrap: str
@@ -35,6 +36,7 @@ class Connection:
     cert_file: str = ""
     key_file: str = ""
     timeout: float = 10.0
+    metadata_age: float = 30.0
 
     def __repr__(self) -> str:
         return f"Connection({self.bootstrap!r}, {self.security})"
@@ -44,6 +46,7 @@ class Connection:
         options: dict[str, Any] = {
             "bootstrap_servers": self.bootstrap,
             "request_timeout_ms": max(1, int(self.timeout * 500)),
+            "metadata_max_age_ms": max(1, int(self.metadata_age * 1000)),
             "security_protocol": self.security,
         }
         if self.security.startswith("SASL"):

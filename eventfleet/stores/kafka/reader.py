@@ -1,16 +1,17 @@
 """Reads topics outside consumer groups."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
 
-from eventfleet.stores.contracts import Watermarks
+from eventfleet.stores.contracts import TopicState, Watermarks
 from eventfleet.stores.kafka.client_tasks import raise_ended
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, retry_request, translate_errors
 from eventfleet.stores.kafka.offsets import fetch_committed
+from eventfleet.stores.kafka.topic_states import fetch_topic_states
 from eventfleet.stores.kafka.transactional_writer import TRANSACTION_TIMEOUT_SECONDS
 from eventfleet.stores.kafka.watermarks import fetch_leaders, fetch_watermarks
 from eventfleet.topics.record import LogRecord
@@ -30,6 +31,11 @@ class Reader:
         async with translate_errors(f"looking for {topic}", self._connection.timeout):
             await self._start()
             return len(await retry_request(lambda: fetch_leaders(self._client, topic)))
+
+    async def topic_states(self, topics: Sequence[str]) -> dict[str, TopicState]:
+        async with translate_errors("looking at topics", self._connection.timeout):
+            await self._start()
+            return await retry_request(lambda: fetch_topic_states(self._client, topics))
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         """Return the watermarks; an end is behind the records of open transactions."""

@@ -10,7 +10,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.errors import TopicRefused
 from eventfleet.stores.kafka.errors import raise_for_code, retry_request
 
 ANY_REPLICA = -1
@@ -32,13 +32,13 @@ async def fetch_watermarks_beyond(
 ) -> Watermarks:
     """Return a partition's watermarks; asked again, for some seconds, while the end is below
     `offset`: a new leader learns only then how far its followers have come. The caller bounds the
-    time. Misconfigured: no such partition.
+    time. TopicRefused: no such partition.
     """
     look = 1
     while True:
         found = (await fetch_watermarks(client, topic)).get(partition)
         if found is None:
-            raise Misconfigured(f"topic {topic} has no partition {partition}")
+            raise TopicRefused(f"topic {topic} has no partition {partition}")
         if found.end >= offset or look == MAX_LOOKS:
             return found
         look += 1

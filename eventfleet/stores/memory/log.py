@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from eventfleet.stores.contracts import Watermarks
+from eventfleet.stores.contracts import TopicState, Watermarks
 from eventfleet.stores.errors import (
     Fenced,
-    Misconfigured,
     RecordsTooLarge,
     ServerUnavailable,
     TopicRefused,
@@ -68,7 +67,7 @@ class MemoryLog:
         partitions = self._topic(topic)
         if partition not in range(len(partitions)):
             count = len(partitions)
-            raise Misconfigured(f"topic {topic} has {count} partitions, no partition {partition}")
+            raise TopicRefused(f"topic {topic} has {count} partitions, no partition {partition}")
         return partitions[partition]
 
     def append(self, record: ProducerRecord, transaction: Transaction | None = None) -> Position:
@@ -245,6 +244,14 @@ class MemoryReader:
 
     async def partition_count(self, topic: str) -> int:
         return len(await self.watermarks(topic))
+
+    async def topic_states(self, topics: Sequence[str]) -> dict[str, TopicState]:
+        await self._yield_point()
+        specs = {topic: self._log.specs.get(topic) for topic in topics}
+        return {
+            topic: TopicState(f"{id(spec):x}", spec.partitions) if spec else TopicState("", 0)
+            for topic, spec in specs.items()
+        }
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
         await self._yield_point()

@@ -1,0 +1,141 @@
+"""Topics that change under a running fleet: the smallest part stops, is told, and comes back."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.fleet import Fleet, Worker
+from tests.acceptance.kafka_by_hand import wait_for
+
+PARTITIONS = 2
+ROLES = "append snapshot relay"
+MODULE = """
+from msgspec.structs import replace
+
+from eventfleet import Domain, Event, Route, State, every
+
+
+class Noted(Event):
+    text: str
+
+
+class Notes(State):
+    count: int = 0
+
+
+def evolve(notes: Notes, event: Noted) -> Notes:
+    return replace(notes, count=notes.count + 1)
+
+
+def domain(name: str) -> Domain[Notes]:
+    routes = [Route(f"{name}.out")]
+    return Domain(
+        name, state=Notes, evolve=evolve, events=[Noted], snapshot=every(1), routes=routes
+    )
+
+
+notes, letters = domain("notes"), domain("letters")
+"""
+
+
+class ChangingFleet(Fleet):
+    """Two domains, `notes` and `letters`, with all roles in one worker."""
+
+    def _remove(self) -> None:
+        names = ("notes.", "letters.")
+        self.kafka.delete(topic for topic in self.kafka.topics() if topic.startswith(names))
+
+    def note(self, domain: str) -> str:
+        """Load an event of a new aggregate; its id."""
+        aggregate_id = uuid.uuid4().hex
+        path = self.folder / f"{aggregate_id}.csv"
+        header = "case:concept:name,concept:name,time:timestamp,text\n"
+        path.write_text(f"{header}{aggregate_id},Noted,2026-01-02T03:04:05Z,a\n")
+        done = self.invoke("load", str(path), "--domain", domain)
+        assert done.exit_code == 0, done.output
+        return aggregate_id
+
+    def is_relayed(self, domain: str, aggregate_id: str) -> bool:
+        records = self.kafka.records(f"{domain}.out")
+        return aggregate_id in {json.loads(record.value)["subject"] for record in records}
+
+    def is_snapshotted(self, domain: str, aggregate_id: str) -> bool:
+        found = self.database[f"{domain}.snapshots"].count_documents({"aggregate_id": aggregate_id})
+        return bool(found)
+
+    def goes_on(self, domain: str) -> None:
+        """Wait until all roles of a domain have taken a new event."""
+        made = self.note(domain)
+        wait_for(lambda: self.is_relayed(domain, made), f"relay of {domain}")
+        wait_for(lambda: self.is_snapshotted(domain, made), f"snapshot of {domain}")
+
+
+@pytest.fixture
+def fleet(
+    kafka: str, mongo_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[ChangingFleet]:
+    (tmp_path / "changing.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    with ChangingFleet(kafka, mongo_url, tmp_path, "changing", partitions=PARTITIONS) as fleet:
+        fleet.environment["EVENTFLEET_KAFKA_METADATA_AGE"] = "1"
+        yield fleet
+
+
+def reasons(worker: Worker, kind: str) -> list[dict[str, Any]]:
+    assert worker.process.poll() is None, worker.output()
+    status, page = worker.get("/ready")
+    found: list[dict[str, Any]] = json.loads(page)["reasons"]
+    assert status == (503 if any(each["blocking"] for each in found) else 200)
+    return [each for each in found if each["kind"] == kind]
+
+
+def stopped(worker: Worker) -> set[tuple[str, str]]:
+    return {(each["domain"], each["role"]) for each in reasons(worker, "stopped")}
+
+
+def until_told(worker: Worker, topic: str, finding: str) -> None:
+    """Wait until readiness, metric and log tell the fault of a topic."""
+    cause = f"topic {topic} {finding}"
+    told = partial(reasons, worker, "topic")
+    wait_for(lambda: any(cause in each["reason"] for each in told()), f"/ready to say {cause!r}")
+    assert worker.metric("topic_faults", topic=topic) == 1
+    assert cause in worker.output()
+
+
+def test_what_needs_a_changed_topic_stops_and_all_else_goes_on(fleet: ChangingFleet) -> None:
+    [worker] = fleet.start(ROLES)
+    fleet.goes_on("notes")
+    fleet.goes_on("letters")
+
+    fleet.kafka.delete(["notes.events"])
+    assert fleet.invoke("topics", "create").exit_code == 0
+    until_told(worker, "notes.events", "was deleted and made anew")
+    assert stopped(worker) == {("notes", "append")}
+    assert worker.metric("stopped") == worker.metric("stopped", role="append") == PARTITIONS
+    assert "append of notes is stopped until the process is restarted" in worker.output()
+    fleet.goes_on("letters")
+
+    fleet.kafka.delete(["notes.stored"])
+    until_told(worker, "notes.stored", "was deleted")
+    assert stopped(worker) == {("notes", "append"), ("notes", "snapshot"), ("notes", "relay")}
+    fleet.goes_on("letters")
+
+    fleet.kafka.delete(["letters.dead-letters"])
+    until_told(worker, "letters.dead-letters", "was deleted")
+    assert fleet.invoke("topics", "create", "letters").exit_code == 0
+    until_told(worker, "letters.dead-letters", "was deleted and made anew")
+    fleet.goes_on("letters")
+
+    fleet.kafka.delete(["letters.out"])
+    until_told(worker, "letters.out", "was deleted")
+    assert stopped(worker) - {("letters", "relay")} == {
+        ("notes", role) for role in ("append", "snapshot", "relay")
+    }
+    made = fleet.note("letters")
+    wait_for(lambda: fleet.is_snapshotted("letters", made), "snapshot of letters")
+    assert worker.stop() == 1
