@@ -9,15 +9,20 @@ Given events, views have rows, and totals over many aggregates:
     given(bank, opened, Deposited(amount=5)).row("accounts", balance=5)
     totals("deposits", given(bank, opened), given(bank, opened, Deposited(amount=5)))
 
+Routes pass events on, and the snapshot rule makes snapshots:
+
+    given(bank, opened, Deposited(amount=5)).routed("bank.bookings", Deposited(amount=5))
+    given(bank, opened, Closed()).snapshots(2)
+
 Commands and events pass the same checks as in the fleet. Each state must survive a snapshot
 unchanged, and no function may modify the state or the row that it is given. Errors of a domain's
 own functions pass through.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from difflib import ndiff
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, Self, TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -168,6 +173,45 @@ class Given(Generic[S]):
             self._fail(f"row of {view}", [f"{k}={v!r}" for k, v in fields.items()], ["no row"])
         self._check_fields(f"row of {view}", row, fields)
         return row
+
+    def routed(self, to: str, *events: Event | SchemalessPayload) -> Self:
+        """Assert that a route passes these of the aggregate's events on, and no other."""
+        __tracebackhide__ = True
+        self._check_asserted()
+        topics = {route.to for route in self._domain.routes}
+        if to not in topics:
+            self._fail("the domain's routes do not lead there", sorted(topics), [to])
+        passed_on = [
+            self._domain.payload(event)
+            for event in self._events
+            for route in self._domain.routes_for(event.type)
+            if route.to == to and route.takes(self._domain.for_routes(event))
+        ]
+        if passed_on != [*events]:
+            self._fail(f"route to {to}", *([*map(repr, each)] for each in (events, passed_on)))
+        return self
+
+    def snapshots(self, *versions: int, later: timedelta = timedelta()) -> Self:
+        """Assert that the snapshot rule, asked after each event, makes snapshots of these versions.
+
+        It is also asked when, after the last event, the time `later` has passed.
+        """
+        __tracebackhide__ = True
+        self._check_asserted()
+        if (rule := self._domain.snapshot) is None:
+            raise TypeError(f"{self._domain.name} has no snapshot rule")
+        live, taken, now = LiveState(AGGREGATE, self._domain.first_state()), [], NOW
+        for event in self._events:
+            now = max(now, event.time)
+            live.fold(self._domain, event, now)
+            if live.is_due(rule, now):
+                taken.append(live.version)
+                live.record_snapshot(now)
+        if live.is_due(rule, now + later):
+            taken.append(live.version)
+        if taken != [*versions]:
+            self._fail("snapshots", *([f"version {v}" for v in made] for made in (versions, taken)))
+        return self
 
     def table(self, name: str) -> tuple[View[Any], Table]:
         """Return a view, or totals, of a name, with its view. UnknownView."""

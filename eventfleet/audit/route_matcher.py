@@ -25,14 +25,14 @@ class RouteMatcher:
         if not routes:
             return 0
         try:
-            upcast = self._domain.upcast(event)
+            given = self._domain.for_routes(event)
         except Exception:  # a problem of the event, which the fold reports
             self._report.count_unjudged(UNKNOWN_ROUTES)
             return 0
         matching = 0
         for route in routes:
             try:
-                matching |= bool(route.when(upcast)) << self._numbers[route.to]
+                matching |= route.takes(given) << self._numbers[route.to]
             except Exception as error:
                 fault = f"{name_of(event)}: the route to {route.to} raised {describe_error(error)}"
                 self._report.add_problem("route", event.aggregate_id, fault)

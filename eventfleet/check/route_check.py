@@ -1,18 +1,21 @@
 """Runs the conditions of a domain's routes on each event, as relay does."""
 
-import inspect
 from typing import Any
 
 from eventfleet.check.parked_check import RoleFaults
 from eventfleet.check.report import CheckReport, Finding, Kind
 from eventfleet.check.role_entries import RoleEntries
-from eventfleet.model.declaration import Route, any_event
+from eventfleet.model.declaration import Route
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error, error_key
+from eventfleet.model.views import ProjectedEvent
 from eventfleet.topics.event import EventRecord
 
 ROLE = "relay"
-CORRECT_WHEN = "correct `when`: it gets every event of the route's types"
+CORRECT_WHEN = (
+    "correct `when`: it gets every event of the route's types; `event.data` is of the payload's "
+    "class: `event.data.amount`"
+)
 
 
 class RouteCheck:
@@ -32,22 +35,16 @@ class RouteCheck:
         if not routes or event.discarded or self._entries.passes_over(ROLE, event.version):
             return
         try:
-            upcast = self._domain.upcast(event)
+            given = self._domain.for_routes(event)
         except Exception as error:
             self._faults.add(ROLE, event.version, describe_error(error))
             return
         for route in routes:
-            if route.when is not any_event:
-                self._run(route, upcast)
+            self._run(route, given)
 
-    def _run(self, route: Route, event: EventRecord) -> None:
+    def _run(self, route: Route, event: ProjectedEvent) -> None:
         try:
-            answer = route.when(event)
-            if inspect.isawaitable(answer):
-                if inspect.iscoroutine(answer):
-                    answer.close()
-                raise TypeError(f"`when` returned {type(answer).__name__}, which always holds")
-            bool(answer)
+            route.takes(event)
         except Exception as error:
             detail = describe_error(error, route.when)
             self._faults.add(ROLE, event.version, detail)

@@ -34,11 +34,8 @@ class SnapshotRuleCheck:
             return
         now = max(moment, live.time or moment)
         try:
-            if live.version - live.snapshot_version < rule.min_events:
-                return
-            since = live.since_snapshot(now)
-            if rule.due(since):
-                cause(rule, since)
+            if live.is_due(rule, now):
+                cause(rule, live.since_snapshot(now))
                 live.record_snapshot(now)
         except Exception as error:
             self._fail(live, error)

@@ -15,7 +15,6 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.views import ProjectedEvent, Row, Totals, View
 from eventfleet.snapshot_rules import every, on
-from eventfleet.topics.event import EventRecord
 
 MAX_CENTS = 2**63 - 1
 LARGE_CENTS = 10_000_00
@@ -197,8 +196,8 @@ snapshot = every(50) | on(Closed)
 # Routes
 
 
-def large(event: EventRecord) -> bool:
-    return bool(event.data["amount"] >= LARGE_CENTS)
+def large(event: ProjectedEvent) -> bool:
+    return bool(event.data.amount >= LARGE_CENTS)
 
 
 routes = [

@@ -1,5 +1,6 @@
 """Declaration: what a team declares of a domain, as it stands in the domain's file."""
 
+import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,16 +9,15 @@ from typing import Any, Generic, TypeVar
 from eventfleet.model.command_rules import CommandRule, Decide, Emits, event_types, takes_context
 from eventfleet.model.followed import Followed
 from eventfleet.model.payloads import Data, Event, State
-from eventfleet.model.views import View
+from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.snapshot_rules import Rule
-from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import wire_name
 
 Upcaster = Callable[[Data], Data]
 S = TypeVar("S", bound=State)
 
 
-def any_event(event: EventRecord) -> bool:
+def any_event(event: ProjectedEvent) -> bool:
     """Accept every event; the default filter of a route."""
     return True
 
@@ -26,16 +26,17 @@ def any_event(event: EventRecord) -> bool:
 class Route:
     """A route: events of `types` for which `when` holds go to the topic `to`.
 
-        Route("finance.ledger", types=[Paid, Returned])
+        Route("finance.ledger", types=[Paid], when=lambda event: event.data.amount > 1_000)
 
-    `types` is any collection of event types; an empty one stands for all. `when` gets the event
-    with its payload upcast to the newest schema. Events keep their key, and so their version order
+    `types` is any collection of event types; an empty one stands for all. `when` gets the event as
+    a view's functions get it: a ProjectedEvent, whose `data` is the payload in its newest schema
+    (SchemalessPayload in a schema-free domain). Events keep their key, and so their version order
     per aggregate. DeclarationError: `types` is not a collection, or is a string.
     """
 
     to: str
     types: Collection[type[Event] | str] = frozenset()
-    when: Callable[[EventRecord], bool] = any_event
+    when: Callable[[Any], bool] = any_event
 
     def __post_init__(self) -> None:
         types = event_types(f"Route({self.to!r}): types", self.types)
@@ -45,6 +46,20 @@ class Route:
     def names(self) -> frozenset[str]:
         """The names of the types."""
         return frozenset(map(wire_name, self.types))
+
+    @property
+    def is_conditional(self) -> bool:
+        """True with a `when`, which needs the payload."""
+        return self.when is not any_event
+
+    def takes(self, event: ProjectedEvent) -> bool:
+        """Return whether `when` holds; its errors pass through. TypeError: it gave no answer."""
+        answer = self.when(event)
+        if inspect.isawaitable(answer):
+            if inspect.iscoroutine(answer):
+                answer.close()
+            raise TypeError(f"`when` returned {type(answer).__name__}, which always holds")
+        return bool(answer)
 
 
 @dataclass(frozen=True)

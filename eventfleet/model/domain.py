@@ -27,6 +27,7 @@ from eventfleet.model.payloads import Command, Data, Event, SchemalessPayload
 from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
 from eventfleet.model.value_copy import copy_value, mutable_fields
+from eventfleet.model.views import ProjectedEvent
 from eventfleet.topics.codec import convert, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord, NewerSchema
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
@@ -101,6 +102,15 @@ class Domain(Declaration[S]):
     def routes_for(self, event_type: str) -> Sequence[Route]:
         """Return the routes that take events of this type."""
         return self._routes_by_type.get(event_type, self._routes_of_any_type)
+
+    def for_routes(self, event: EventRecord) -> ProjectedEvent:
+        """Return the event as its routes take it: upcast, and read where one of them has a `when`.
+
+        Errors of `upcast` and `payload`.
+        """
+        if not any(route.is_conditional for route in self.routes_for(event.type)):
+            return self.upcast(event)
+        return msgspec.structs.replace(event, data=self.payload(event))
 
     def upcast(self, event: EventRecord) -> EventRecord:
         """Return the event with its payload in the newest schema; upcasters' errors pass through.

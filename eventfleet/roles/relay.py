@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from eventfleet.model.declaration import any_event
 from eventfleet.model.domain import Domain
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.notices import NULL_NOTIFIER, StageNotifier, notify_parked
@@ -107,7 +106,7 @@ class UnconditionalRoutes:
 
 def _unconditional_route(domain: Domain[Any], event_type: str) -> UnconditionalRoute | None:
     routes = domain.routes_for(event_type)
-    if any(route.when is not any_event for route in routes):
+    if any(route.is_conditional for route in routes):
         return None
     latest = domain.latest_schema_version(event_type)
     return UnconditionalRoute(latest, [route.to for route in routes])
@@ -424,7 +423,8 @@ def downstream(
         upcast = domain.upcast(event)
         if value is None or upcast is not event:
             value = encode(replace(upcast, discarded=False))
+        given = domain.for_routes(upcast)
         for route in routes:
-            if route.when(upcast):
+            if route.takes(given):
                 key = event.aggregate_id.encode()
                 yield ProducerRecord(route.to, key, value, None, headers, timestamp)

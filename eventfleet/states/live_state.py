@@ -10,7 +10,7 @@ import orjson
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import error_line
 from eventfleet.model.value_copy import copy_value
-from eventfleet.snapshot_rules import SinceSnapshot
+from eventfleet.snapshot_rules import Rule, SinceSnapshot
 from eventfleet.stores.contracts import DomainStores, Snapshot
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.codec import parse_encoded
@@ -90,6 +90,11 @@ class LiveState:
             types=frozenset(self.types),
             size=self.size,
         )
+
+    def is_due(self, rule: Rule, now: datetime) -> bool:
+        """Return whether a snapshot is due by a rule, whose errors pass through."""
+        enough = self.version - self.snapshot_version >= rule.min_events
+        return enough and rule.due(self.since_snapshot(now))
 
     def record_snapshot(self, now: datetime) -> None:
         """Count anew from this version on, of which a snapshot was taken (or given up)."""

@@ -6,8 +6,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from eventfleet import Domain, Event, Route, Row, State, Totals, View
+from eventfleet.model.views import ProjectedEvent
 from eventfleet.snapshot_rules import every
-from eventfleet.topics.event import EventRecord
 
 OUT = "poisoned.out"
 POISON = "poison"
@@ -31,8 +31,8 @@ def evolve(notes: Notes, event: Noted) -> Notes:
     return replace(notes, texts=(*notes.texts, event.text))
 
 
-def is_any(event: EventRecord) -> bool:
-    check(event.data["text"])
+def is_any(event: ProjectedEvent) -> bool:
+    check(event.data.text)
     return True
 
 

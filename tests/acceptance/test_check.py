@@ -34,7 +34,7 @@ boxes = Domain(
     evolve=evolve,
     events=[Weighed],
     snapshot=every(2),
-    routes=[Route("boxes.heavy", when=lambda event: event.data["grams"] > 2)],
+    routes=[Route("boxes.heavy", when=lambda event: event.data.grams > 2)],
 )
 """
 

@@ -54,7 +54,7 @@ parcels = Domain(
     events=[Weighed, Sealed],
     upcasters={Weighed: [in_grams, at_a_station]},
     snapshot=every(3),
-    routes=[Route("parcels.heavy", when=lambda event: event.data.get("grams", 0) >= 2000)],
+    routes=[Route("parcels.heavy", when=lambda event: getattr(event.data, "grams", 0) >= 2000)],
 )
 """
 PARCEL = "parcel-1"

@@ -83,7 +83,7 @@ def evolve(parcel: Parcel, event: Any) -> Parcel:
 
 
 def is_heavy(event: Any) -> bool:
-    return bool(event.data["grams"] > 1_000)
+    return bool(event.data.grams > 1_000)
 
 
 # Views

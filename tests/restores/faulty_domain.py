@@ -9,9 +9,8 @@ from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.declaration import Route
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
-from eventfleet.model.views import Row, View
+from eventfleet.model.views import ProjectedEvent, Row, View
 from eventfleet.snapshot_rules import every
-from eventfleet.topics.event import EventRecord
 
 OUT = "out.steps"
 
@@ -51,8 +50,8 @@ class Code:
         self._check("snapshot", event.n, event.fails)
         return replace(state, steps=(*state.steps, event.n))
 
-    def is_routed(self, event: EventRecord) -> bool:
-        self._check("relay", event.data["n"], event.data["fails"])
+    def is_routed(self, event: ProjectedEvent) -> bool:
+        self._check("relay", event.data.n, event.data.fails)
         return True
 
     def project(self, row: TrailRow | None, event: Any) -> TrailRow:

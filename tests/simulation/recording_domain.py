@@ -8,8 +8,8 @@ from eventfleet.model.command_rules import START, Emits
 from eventfleet.model.declaration import Route
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Event, State
+from eventfleet.model.views import ProjectedEvent
 from eventfleet.snapshot_rules import every
-from eventfleet.topics.event import EventRecord
 
 # Events
 
@@ -49,8 +49,8 @@ EVERY = 2
 # Routes
 
 
-def is_loud(event: EventRecord) -> bool:
-    return bool(event.data.get("loud"))
+def is_loud(event: ProjectedEvent) -> bool:
+    return event.data.loud
 
 
 ALL, LOUD = "out.all", "out.loud"
@@ -90,8 +90,8 @@ class PoisonedCode:
         self.check(event.poison)
         return evolve(tally, event)
 
-    def is_any(self, event: EventRecord) -> bool:
-        self.check(bool(event.data.get("poison")))
+    def is_any(self, event: ProjectedEvent) -> bool:
+        self.check(event.data.poison)
         return True
 
 

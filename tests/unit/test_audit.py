@@ -22,6 +22,7 @@ from eventfleet.audit.judge import (
 from eventfleet.audit.report import MAX_LISTED
 from eventfleet.model.declaration import Route
 from eventfleet.model.payloads import State
+from eventfleet.model.views import ProjectedEvent
 from eventfleet.stores.contracts import DomainStores, Markers, OffsetRange
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader
@@ -224,8 +225,8 @@ def upcast_raising(data: dict[str, Any]) -> dict[str, Any]:
     return {"n": data["missing"]}
 
 
-def when_raising(event: EventRecord) -> bool:
-    return bool(event.data["missing"])
+def when_raising(event: ProjectedEvent) -> bool:
+    return bool(event.data.missing)
 
 
 @pytest.mark.parametrize(
@@ -233,15 +234,15 @@ def when_raising(event: EventRecord) -> bool:
     [
         ({"evolve": evolve_raising}, ("event", "can't be folded: ZeroDivisionError: at 1")),
         ({"upcasters": {Counted: [upcast_raising]}}, ("event", "can't be upcast: KeyError")),
-        ({"events": [], "upcasters": {}}, None),
-        ({"routes": [Route(ALL, when=when_raising)]}, ("route", f"{ALL} raised KeyError")),
+        ({"events": [], "upcasters": {}, "routes": [Route(ALL)]}, None),
+        ({"routes": [Route(ALL, when=when_raising)]}, ("route", f"{ALL} raised AttributeError")),
     ],
 )
 async def test_what_a_team_raises_is_named_with_its_line_and_the_audit_goes_on(
     fleet: AuditFixture, change: dict[str, Any], problem: tuple[str, str] | None
 ) -> None:
     if problem is None:
-        change = {"evolve": lambda state, payload: payload.nothing, "events": []}
+        change = {"evolve": lambda state, payload: payload.nothing, **change}
         problem = "event", "can't be folded: AttributeError"
     fleet.change(**change)
     fleet.lose(ALL, 5)

@@ -20,7 +20,7 @@ FOUND: dict[str, tuple[Kind, str, str, tuple[str, int]]] = {
     ),
     "rows changed without a version": (Kind.VIEW_SHAPE, "view parcels", "shape", ("", 0)),
     "view version lowered": (Kind.VIEW_VERSION, "view parcels", "is below 2", ("", 0)),
-    "route raises": (Kind.ROUTE, "carriers.heavy, event Registered", "KeyError", ("p-1", 1)),
+    "route raises": (Kind.ROUTE, "carriers.heavy, event Registered", "AttributeError", ("p-1", 1)),
     "topic of a route is missing": (Kind.TOPIC, MISSING, "does not exist", ("", 0)),
     "snapshot rule raises": (Kind.SNAPSHOT_RULE, "snapshot rule", "no such share", WEIGHED),
 }

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from eventfleet.model.declaration import Route
 from eventfleet.model.domain import Domain
+from eventfleet.model.views import ProjectedEvent
 from eventfleet.roles.logged_parking import COPY_INTERVAL, LoggedParking
 from eventfleet.roles.parking import TooManyParked
 from eventfleet.roles.parking_warnings import MAX_NAMED
@@ -28,8 +29,8 @@ from tests.simulation.recording_domain import Counted, Tally
 from tests.unit.relay_fixture import Closed, Team, a_domain, a_parking_relay, ask, opened, parked_at
 
 
-def is_loud(event: EventRecord) -> bool:
-    return bool(event.data.get("loud"))
+def is_loud(event: ProjectedEvent) -> bool:
+    return bool(event.data.loud)
 
 
 async def test_each_route_gets_what_it_asks_for_in_order() -> None:
