@@ -29,7 +29,9 @@ def print_hints(fleet: "LocalFleet") -> None:
     click.echo(f"  HTTP service:   {fleet.service_url}/domains")
     click.echo(f"  OpenAPI:        {fleet.service_url}/openapi.json")
     click.echo(f"  worker metrics: {fleet.metrics_url}/metrics")
-    click.echo(f"  worker log:     {fleet.workers.log}")
+    click.echo("Their logs, whose warnings and errors are also shown here:")
+    for process in fleet.processes:
+        click.echo(f"  {process.name}: {process.log}")
     click.echo("\nTo use it from another terminal, paste there once:")
     for line in _environment(fleet.settings):
         click.echo(f"  {line}")

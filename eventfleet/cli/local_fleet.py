@@ -58,6 +58,10 @@ class LocalFleet:
     servers: list[ManagedProcess]
 
     @property
+    def processes(self) -> list[ManagedProcess]:
+        return [self.workers, self.service, *self.servers]
+
+    @property
     def metrics_url(self) -> str:
         return f"http://{self.settings.metrics_host}:{self.settings.metrics_port}"
 
@@ -75,7 +79,7 @@ class LocalFleet:
 
     async def wait_for_failure(self) -> ProgramFailed:
         """Wait until one of the processes ends by itself."""
-        processes = [self.workers, self.service, *self.servers]
+        processes = self.processes
         waiting = [asyncio.create_task(process.wait()) for process in processes]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -139,7 +143,7 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
         embedded = settings.kafka_brokers != given.kafka_brokers
         limit = StartLimit(settings)
         await limit.retry(_create_topics, settings, domains.values(), embedded)
-        if "metrics_port" not in settings.model_fields_set:
+        if "metrics_port" not in settings.model_fields_set or not settings.metrics_port:
             settings = settings.model_copy(update={"metrics_port": free_port()})
         environment = _changed_variables(given, settings)
         environment[variable("http_port")] = str(settings.http_port)

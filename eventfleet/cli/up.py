@@ -48,10 +48,11 @@ def up(names: tuple[str, ...], port: int | None) -> None:
     async def work() -> None:
         from eventfleet.cli.hints import print_hints
         from eventfleet.cli.local_fleet import start_fleet, wait_until_ready
+        from eventfleet.cli.process_logs import shown_logs
 
         settings = _settings(port)
         _announce(settings)
-        async with start_fleet(settings, names) as fleet:
+        async with start_fleet(settings, names) as fleet, shown_logs(fleet.processes):
             await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             print_hints(fleet)
             await _stay(fleet)
@@ -110,13 +111,14 @@ async def _run(
     from eventfleet.cli.hints import print_hints
     from eventfleet.cli.local_fleet import start_fleet, wait_until_ready
     from eventfleet.cli.log_run import run_log
+    from eventfleet.cli.process_logs import shown_logs
 
     if summary:
         _check_writable(summary)
     domain = _select_domain(settings, log, name)
     with _open_rows(log, domain) as rows:
         _announce(settings)
-        async with start_fleet(settings, []) as fleet:
+        async with start_fleet(settings, []) as fleet, shown_logs(fleet.processes):
             await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             with _progress() as show:
                 work = run_log(fleet.settings, domain, rows, show)

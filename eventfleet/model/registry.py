@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
+from eventfleet.model.team_traceback import describe_error, team_place
 
 T = TypeVar("T")
 
@@ -33,9 +34,10 @@ def find_declared(module: str, *kinds: type[T]) -> list[T]:
     try:
         names = vars(import_module(module))
     except DeclarationError as error:
-        raise DeclarationError(f"{module}: {error}") from error
+        place = team_place(error)
+        raise DeclarationError(f"{module}: {error}{f' ({place})' if place else ''}") from error
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+        why = describe_error(error)
         raise DeclarationError(f"{module}: can't be imported: {why}") from error
     found = [value for value in names.values() if isinstance(value, kinds)]
     if not found:

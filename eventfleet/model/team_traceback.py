@@ -4,12 +4,18 @@ import inspect
 from collections.abc import Iterable
 from functools import lru_cache, partial
 from pathlib import Path
+from sysconfig import get_path
 from traceback import FrameSummary, TracebackException, extract_tb
 from types import TracebackType
 from typing import Any
 
 PACKAGE = Path(__file__).parents[1]
 SAMPLE_DOMAINS = PACKAGE / "domains"
+INSTALLED, STANDARD = (
+    [Path(get_path(name)) for name in names]
+    for names in (("purelib", "platlib"), ("stdlib", "platstdlib"))
+)
+"""The folders of installed packages, and of the standard library (which may hold the former)."""
 
 
 def team_traceback(error: BaseException) -> str:
@@ -44,11 +50,15 @@ def describe_error(error: BaseException, called: object = None) -> str:
 
 
 def team_place(error: BaseException, called: object = None) -> str:
-    """Return file and number of the team's line that raised.
+    """Return file and number of the team's line that raised, or that can't be compiled.
 
-    Where no line is the team's, those of the function that was `called`; without one nothing.
+    Where no line is the team's, those of the function that was `called`; without one nothing. The
+    team's package may be installed: what is not is preferred, as the rest may be a library's.
     """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{error.filename}:{error.lineno}"
     frames = [frame for frame in extract_tb(error.__traceback__) if is_the_teams(frame)]
+    frames = [frame for frame in frames if not _is_below(frame.filename, INSTALLED)] or frames
     return f"{frames[-1].filename}:{frames[-1].lineno}" if frames else place_of(called)
 
 
@@ -92,5 +102,12 @@ def is_the_teams(frame: FrameSummary) -> bool:
 
 @lru_cache(maxsize=1000)
 def _is_the_teams_file(name: str) -> bool:
-    path = Path(name)
-    return not path.is_relative_to(PACKAGE) or path.is_relative_to(SAMPLE_DOMAINS)
+    if _is_below(name, [PACKAGE]):
+        return _is_below(name, [SAMPLE_DOMAINS])
+    return not name.startswith("<") and (
+        _is_below(name, INSTALLED) or not _is_below(name, STANDARD)
+    )
+
+
+def _is_below(name: str, folders: Iterable[Path]) -> bool:
+    return any(map(Path(name).is_relative_to, folders))

@@ -276,7 +276,7 @@ def test_two_fleets_are_served_at_different_ports(newcomer: Newcomer) -> None:
         with suppress(OSError):
             usual.bind(("127.0.0.1", 8080))
             usual.listen()
-        with newcomer.started("up", "orders") as (_, said):
+        with newcomer.started("up", "orders", EVENTFLEET_METRICS_PORT="0") as (_, said):
             addresses += re.findall(r"http://\S+/domains", said)
             assert len({*addresses}) == 2
             for address in addresses:
@@ -289,6 +289,10 @@ def test_up_leaves_nothing_however_it_ends(newcomer: Newcomer, end: signal.Signa
     with newcomer.started("up") as (process, said):
         assert "orders" in said
         assert "process_log" in said
+        for log in re.findall(
+            r"^  the (?:worker process|HTTP service): (/.+)$", said, re.MULTILINE
+        ):
+            assert not re.findall("^.* (?:WARNING|ERROR) .*$", Path(log).read_text(), re.MULTILINE)
         process.send_signal(end)
         status = process.wait(60)
     assert status == (-signal.SIGKILL if end == signal.SIGKILL else 0)
@@ -372,7 +376,7 @@ def test_a_run_ends_where_a_view_raises_on_too_much_and_shows_the_teams_line(
 
 
 def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
-    newcomer: Newcomer, brittle: dict[str, str]
+    newcomer: Newcomer, tmp_path: Path, brittle: dict[str, str]
 ) -> None:
     log = brittle.pop("LOG")
     with newcomer.started("up", **brittle) as (process, said):
@@ -387,7 +391,13 @@ def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
         )
         assert loaded.returncode == 0, loaded.stderr
         assert process.stdout
-        fault = next(line for line in process.stdout if " is stopped: " in line)
+        seen = []
+        for line in process.stdout:
+            seen.append(line)
+            if line.startswith("eventfleet: ") and " is stopped: " in line:
+                break
+        assert f'File "{tmp_path}/brittle.py", line ' in "".join(seen)
+        fault = seen[-1]
         assert "project of brittle, partition " in fault
         served = re.search(r"http://127\.0\.0\.1:\d+/domains", said)
         assert served, said

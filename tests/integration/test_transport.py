@@ -348,7 +348,7 @@ async def test_without_transactions_faust_commits_what_was_acked(
 
 @pytest.mark.parametrize("broker", ["kafka", "embedded"])
 async def test_without_transactions_a_role_may_commit_where_it_begins(
-    request: pytest.FixtureRequest, prefix: str, broker: str
+    request: pytest.FixtureRequest, prefix: str, broker: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Beginning:
         def __init__(self, ack: Ack) -> None:
@@ -380,6 +380,7 @@ async def test_without_transactions_a_role_may_commit_where_it_begins(
     found = await reader.committed(app.consumer_config.group, source)
     await reader.close()
     assert found == dict.fromkeys(range(PARTITIONS), 0)
+    assert "will be opened again" not in caplog.text
 
 
 async def test_an_offset_that_the_log_does_not_have_stops_its_partition_and_no_other(

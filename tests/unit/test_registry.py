@@ -1,5 +1,6 @@
 """Domains are found by the dotted names of modules, a team's own among them."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -106,8 +107,10 @@ def test_a_missing_module_is_named() -> None:
 def test_a_module_that_can_not_be_imported_says_why(
     write: WriteModule, text: str, why: str
 ) -> None:
-    write("broken", text)
-    assert problem("team.broken").startswith(f"team.broken: can't be imported: {why}")
+    write("broken", f"\n\n{text}")
+    told = problem("team.broken")
+    assert told.startswith(f"team.broken: can't be imported: {why}")
+    assert told.endswith("/team/broken.py:3)")
 
 
 @pytest.mark.parametrize("name", [".bank", "", "a..b"])
@@ -123,6 +126,12 @@ def test_a_module_without_a_domain_is_refused(write: WriteModule) -> None:
 def test_a_wrong_declaration_is_named_with_its_module(write: WriteModule) -> None:
     write("wrong", DOMAIN.format(variable="bank", name="Big Bank"))
     assert problem("team.wrong").startswith("team.wrong: domain 'Big Bank': ")
+    assert re.search(r" \(/.*/team/wrong\.py:\d+\)$", problem("team.wrong"))
+
+
+def test_the_line_is_the_teams_where_a_library_raises(write: WriteModule) -> None:
+    write("library", "import json\n\njson.loads('?')\n")
+    assert problem("team.library").endswith("/team/library.py:3)")
 
 
 def test_two_domains_of_a_name_are_refused(write: WriteModule) -> None:

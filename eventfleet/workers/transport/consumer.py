@@ -59,6 +59,9 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
             self._acked.set()
             await self.commit()
         if buffer is None and self._should_commit(tp, next_offset - 1):
+            # Faust awaits a commit that is in flight, instead of one that has this offset.
+            await self.commit()
+        if buffer is None and self._should_commit(tp, next_offset - 1):
             raise ServerUnavailable(f"offset {next_offset} of {tp} is not committed")
 
     def lag(self, partition: int, done: int | None = None) -> int:
