@@ -160,9 +160,9 @@ def parked_row(event: EventRecord) -> EventInStore:
 
 
 def event_digest(event: EventRecord) -> bytes:
-    """Return a digest of the event apart from version and position, and from the mark of a
-    discarded one, which only the store has."""
-    bare = replace(event, version=0, position=None, discarded=False)
+    """Return a digest of the event apart from version and position, from the mark of a discarded
+    one, which only the store has, and from the address of a waiting caller, which it has not."""
+    bare = replace(event, version=0, position=None, discarded=False, reply_to=None)
     return blake2b(_encode(bare), digest_size=DIGEST_BYTES).digest()
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.append_notices import AppendNotices
+from eventfleet.roles.append_notices import AppendNotices, with_addresses
 from eventfleet.roles.append_parking import ROLE, AppendParking
 from eventfleet.roles.append_plan import (
     AppendItem,
@@ -117,12 +117,15 @@ class AppendRole:
             await self._check_epoch(items)
         result = AppendResult(dead_letters=dead_letters, report=report)
         await self._store_all(items, result)
+        awaited = [item.event for item in read if item.event.reply_to]
+        placed_here = [event for event in result.emits if event.reply_to]
         if self._synchronous:
             result.emits = await self._store.placed_at([item.position for item in items])
+        emits = with_addresses(result.emits, [*placed_here, *awaited])
         await self._store.registry.note_next_offset(
             self._partition, self._reader.epoch, next_offset
         )
-        emitted = self._encode(result.emits, items)
+        emitted = self._encode(emits, items)
         report.emitted = len(emitted)
         last = await self._parking.save()
         await self._writer.commit(emitted + result.dead_letters, next_offset, last=last)
@@ -130,7 +133,7 @@ class AppendRole:
         self._heads.trim()
         self._next_offset = next_offset
         self._first_chunk = False
-        if awaited := [item.event for item in read if item.event.reply_to]:
+        if awaited:
             await self._notices.notify(awaited, result.emits)
         for record, reason in unreadable:
             self._notices.notify_unreadable(record, reason)

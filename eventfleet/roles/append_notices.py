@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from eventfleet.roles.notices import StageNotifier
 from eventfleet.roles.parking import Parking
@@ -14,6 +15,16 @@ from eventfleet.topics.record import LogRecord
 from eventfleet.topics.values import DECODE_ERRORS
 
 ROLE = "append"
+
+
+def with_addresses(
+    events: Sequence[EventRecord], awaited: Sequence[EventRecord]
+) -> Sequence[EventRecord]:
+    """Return stored events with the addresses of the callers who await them: no store has these."""
+    addresses = {event.key: event.reply_to for event in awaited}
+    if not addresses:
+        return events
+    return [replace(each, reply_to=addresses.get(each.key, each.reply_to)) for each in events]
 
 
 class UnreadableEvent(msgspec.Struct, frozen=True, rename={"reply_to": "replyto"}):

@@ -293,6 +293,7 @@ class Plan:
         while unplaced and unplaced[0].version <= version:
             event = unplaced.pop(0)
             self._write(AssignPosition(event, item.position))
+            self.results[-1].emits.append(event)
             head = self._head(aggregate_id)
             if event.version >= head.version:
                 self.heads[aggregate_id] = head_of(event)

@@ -274,5 +274,7 @@ class _Filling:
 
 
 def _is_same(stored: EventRecord, published: EventRecord) -> bool:
-    """Compare, but for the mark of a discarded event, which only the store has."""
-    return replace(stored, discarded=False) == replace(published, discarded=False)
+    """Compare, but for the mark of a discarded event, which only the store has, and for the address
+    of a waiting caller, which it has not."""
+    bare = {"discarded": False, "reply_to": None}
+    return replace(stored, **bare) == replace(published, **bare)

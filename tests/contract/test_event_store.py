@@ -6,6 +6,7 @@ from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from eventfleet.stores.contracts import (
     NO_HEAD,
@@ -76,10 +77,22 @@ async def test_every_field_comes_back(store: EventStore) -> None:
     third = event("a1", 3, at(2**40 + 2, 3))
     await store.write([first, second, third])
     found = [e async for e in store.read("a1")]
-    assert found == [first, second, third]
+    assert found == [replace(first, reply_to=None), second, third]
     assert found[0].time == TIME
     assert found[0].time.utcoffset() == TIME.utcoffset()
     assert [e.prev for e in found] == ["e0", "", None]
+
+
+async def test_the_address_of_who_waits_is_kept_until_the_event_is_placed(
+    store: EventStore,
+) -> None:
+    put, parked = event("s1", 1, reply_to="me"), event("p1", 1, reply_to="me")
+    await store.put([put], 0)
+    await store.write([ParkEvent(parked, at(1))])
+    assert [each.reply_to for each in await store.sweep(0, 9)] == ["me", "me"]
+    await store.write([AssignPosition(put, at(2)), PlaceParked(parked, at(3))])
+    found = await store.find([put.key, parked.key])
+    assert [found[each.key].reply_to for each in (put, parked)] == [None, None]
 
 
 # write

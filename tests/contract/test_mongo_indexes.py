@@ -235,6 +235,10 @@ async def test_the_document_of_an_event(
         "partition": 2,
         "unplaced": 2,
     }
+    earlier = {"$set": {"reply_to": "notices:gone/1"}}  # as earlier releases wrote it
+    documents.update_one({"_id": "a1\0a1-1"}, earlier)
+    [found] = [each async for each in stores.events.read("a1")]
+    assert (found.actor, found.reply_to) == ("me", None)
 
 
 async def test_a_unique_index_of_an_operators_own_is_named(

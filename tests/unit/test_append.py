@@ -343,6 +343,32 @@ async def test_one_record_places_all_lower_versions_first(memory: InMemoryServer
     assert {event.position for event in await memory.history()} == {"0-0-0"}
 
 
+async def addresses(memory: InMemoryServers) -> tuple[list[str | None], list[str | None]]:
+    """Those of the records that were emitted, and of the stored events."""
+    emitted = memory.seen(memory.topics.stored)
+    return [e.reply_to for e in emitted], [e.reply_to for e in await memory.history()]
+
+
+async def test_who_waits_for_put_events_is_named_in_their_records_alone(
+    memory: InMemoryServers,
+) -> None:
+    append = await opened(memory, sync_tally)
+    first, second = (memory.event(f"s{n}", version=n, reply_to=f"{n}") for n in (1, 2))
+    await memory.events.put([first, second], 0)
+    await take(append, await sent(memory, second))
+    assert await addresses(memory) == (["1", "2"], [None, None])
+
+
+async def test_who_waits_for_what_a_dead_owner_stored_is_named_in_its_record(
+    memory: InMemoryServers,
+) -> None:
+    append = await opened(memory)
+    records = await sent(memory, *(memory.event(n, reply_to=n) for n in ("1", "2")))
+    await memory.events.write([memory.event("1", version=1, position="0-0-0")])
+    await take(append, records)
+    assert await addresses(memory) == (["1", "2"], [None, None])
+
+
 async def test_where_events_are_put_others_are_dead_letters(memory: InMemoryServers) -> None:
     append = await opened(memory, sync_tally)
     (first,) = await put(memory, 1)

@@ -229,12 +229,12 @@ class MemoryEvents:
 
     def _insert(self, index: int, event: EventRecord) -> None:
         self._refuse_taken(index, event)
-        self._keep(event)
+        self._keep(replace(event, reply_to=None))
         self._placed[event.key] = self._by_key[event.key]
 
     def _place(self, key: EventKey, position: str) -> None:
         if key in self._unplaced_in:
-            placed = replace(self._by_key[key], position=position)
+            placed = replace(self._by_key[key], position=position, reply_to=None)
             self._keep(placed)
             self._placed[key] = self._by_key[key]
             del self._unplaced_in[key]

@@ -18,10 +18,14 @@ KEY_SEPARATOR = "\0"
 PARKED_EPOCH, PARKED_OFFSET = "parked_epoch", "parked_offset"
 """Where append has refused an event; those that it parks alone have these."""
 
+REPLY_TO = "reply_to"
+PLACED = {"unplaced": "", REPLY_TO: ""}
+"""The fields that an event loses when it is placed."""
+
 REQUIRED_FIELDS = ("aggregate_id", "version", "type", "time", "schema_version", "data")
 OPTIONAL_FIELDS = (
-    *("prev", "correlation_id", "causation_id", "actor", "traceparent", "reply_to"),
-    *("fingerprint", "discarded"),
+    *("prev", "correlation_id", "causation_id", "actor", "traceparent"),
+    *("fingerprint", "discarded", REPLY_TO),
 )
 
 
@@ -56,8 +60,12 @@ def placed_document(event: EventRecord) -> Document:
 
 
 def unplaced_document(event: EventRecord, partition: int) -> Document:
-    """Encode an event without a position, with the partition that will place it."""
-    return _document(event) | {"partition": partition, "unplaced": partition}
+    """Encode an event without a position, with the partition that will place it.
+
+    Until then it has the address of who waits for it, for the record that it is placed by.
+    """
+    address = {} if event.reply_to is None else {REPLY_TO: event.reply_to}
+    return _document(event) | address | {"partition": partition, "unplaced": partition}
 
 
 def parked_document(event: EventRecord, position: Position) -> Document:
@@ -99,6 +107,7 @@ def to_event(domain: str, document: Document) -> EventRecord:
     fields.update((name, document[name]) for name in OPTIONAL_FIELDS if name in document)
     if "offset" in document:
         fields["position"] = f"{document['epoch']}-{document['partition']}-{document['offset']}"
+        fields.pop(REPLY_TO, None)  # earlier releases kept it
     return EventRecord(id=event_id(document["_id"]), domain=domain, **fields)
 
 
@@ -134,8 +143,6 @@ def _document(event: EventRecord) -> Document:
         document["actor"] = event.actor
     if event.traceparent is not None:
         document["traceparent"] = event.traceparent
-    if event.reply_to is not None:
-        document["reply_to"] = event.reply_to
     if event.fingerprint is not None:
         document["fingerprint"] = event.fingerprint
     if event.discarded:

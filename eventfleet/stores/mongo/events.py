@@ -26,6 +26,7 @@ from eventfleet.stores.mongo import client
 from eventfleet.stores.mongo.documents import (
     PARKED_EPOCH,
     PARKED_OFFSET,
+    PLACED,
     Document,
     document_id,
     event_id,
@@ -349,11 +350,11 @@ def _requests(write: Write) -> list[InsertOne[Document] | UpdateOne]:
                         "aggregate_id": event.aggregate_id,
                         "offset": {"$exists": False},
                     },
-                    {"$set": position_fields(position), "$unset": {"unplaced": ""}},
+                    {"$set": position_fields(position), "$unset": PLACED},
                 )
             ]
         case PlaceParked(event, position):
-            gone = {"unplaced": "", PARKED_EPOCH: "", PARKED_OFFSET: ""}
+            gone = PLACED | {PARKED_EPOCH: "", PARKED_OFFSET: ""}
             change = {"$set": position_fields(position), "$unset": gone}
         case RefuseParked(event, position):
             change = {"$set": parked_fields(position)}
