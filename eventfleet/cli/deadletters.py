@@ -174,7 +174,8 @@ def redrive(
     if json:
         print_json({"domain": source.name, "requested": count})
     else:
-        click.echo(f"{source.name}: a redrive of {count} aggregates is requested")
+        requested = f"a redrive of {count:,} aggregate{'s' * (count > 1)} is requested"
+        click.echo(f"{source.name}: {requested if count else 'nothing of that is parked'}")
         if count:
             click.echo(f"what is left then: eventfleet deadletters list {source}")
 

@@ -41,6 +41,7 @@ from eventfleet.web.problems import (
     BROKEN,
     BUSY,
     CONFLICT,
+    FAILURES,
     ID_REUSED,
     NO_SNAPSHOT,
     REJECTED,
@@ -81,6 +82,11 @@ class ServiceRefused(ServiceFailed):
         known = problem.correlation_id
         super().__init__(f"{text} (correlation id {known})" if known else text)
         self.problem = problem
+
+    @property
+    def is_failure(self) -> bool:
+        """True where the domain's own code raised."""
+        return self.problem.type in {kind.type for kind in FAILURES.values()}
 
 
 class HttpClient:

@@ -225,9 +225,14 @@ async def _require_aggregate(queries: "DomainQueries", name: str, aggregate_id: 
 
 def _moment(text: str) -> datetime:
     from eventfleet.topics.codec import convert
+    from eventfleet.topics.errors import InvalidRecord
     from eventfleet.topics.event import Instant
 
-    moment: datetime = convert(text, Instant, "--at")
+    try:
+        moment: datetime = convert(text, Instant, "--at")
+    except InvalidRecord as error:
+        why = f"{error}; write a time with its offset, such as 2026-01-31T09:00:00Z"
+        raise InvalidRecord("--at", why.removeprefix("--at: ")) from None
     return moment
 
 
@@ -258,6 +263,8 @@ def _print_diff(name: str, diff: "StateDiff") -> None:
 
     versions = f"version {diff.first} to {diff.second}"
     click.echo("  ".join([name, printable(diff.aggregate_id), versions]))
+    if not diff.patch:
+        click.echo("no changes")
     for step in diff.patch:
         value = orjson.dumps(step["value"]).decode() if "value" in step else ""
         click.echo(f"{step['op']:<8} {printable(step['path'])}  {value}".rstrip())

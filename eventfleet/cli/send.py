@@ -19,6 +19,7 @@ STATUSES = {
     "repeated": 0,
     "rejected": 3,
     "conflict": 3,
+    "invalid": 4,
     "failed": 4,
     "late": 5,
     "unavailable": 6,
@@ -113,7 +114,8 @@ def send(
       2  wrong usage
       3  refused: a rule rejected it, its id belongs to another command, or
          concurrent changes won every retry
-      4  failed: the request is invalid, or the domain's code raised an error
+      4  invalid: the command or the request is not valid; or failed: the
+         domain's code raised an error
       5  accepted, but its event did not reach the --wait stage in time
       6  unknown: nothing is known to be done; send it again with the same id
       7  conflict: the aggregate is at another version than the expected one
@@ -185,7 +187,9 @@ def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
     try:
         result = asyncio.run(sending)
     except (InvalidRecord, ServiceRefused) as error:
-        return "failed", {"outcome": "failed", "reason": str(error)}
+        failed = isinstance(error, ServiceRefused) and error.is_failure
+        kind = "failed" if failed else "invalid"
+        return kind, {"outcome": kind, "reason": str(error)}
     kind = OUTCOME_NAMES[type(result.outcome)]
     answer = {"outcome": kind, **outcome_fields(result.outcome)}
     if isinstance(result.outcome, Failed):
@@ -241,8 +245,8 @@ def _print(kind: str, command_id: str, answer: dict[str, Any], late: str) -> Non
                 f"--expected-version {answer['version']}",
                 err=True,
             )
-        case "failed":
-            click.echo(f"failed: {printable(answer['reason'])}", err=True)
+        case "invalid" | "failed":
+            click.echo(f"{kind}: {printable(answer['reason'])}", err=True)
             for line in answer.get("details", "").splitlines():
                 click.echo(printable(line), err=True)
         case _:

@@ -12,8 +12,11 @@ MAX_DETAILS_CHARS = 10_000
 def decide_failed(command: str, domain: str, aggregate_id: str, error: Exception) -> Failed:
     """The outcome of a command, given by its name and id, whose decision raised.
 
-    Also where `decide` returned something that is not an event of the domain.
+    Also where `decide` returned something that is not an event of the domain, or an event that
+    `evolve` raises on.
     """
+    if isinstance(error, ReplayFailed):
+        error = error.cause
     reason = f"{domain} {aggregate_id!r}: {command} can't be decided: the domain's code raised"
     return Failed("decide-failed", f"{reason} {type(error).__name__}", _details(error))
 

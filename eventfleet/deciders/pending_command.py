@@ -146,5 +146,5 @@ def is_same_command(event: EventRecord, known: EventRecord) -> bool:
 def rejection(event_type: str, allowed: frozenset[str] | None, marked: str) -> Rejected:
     """The outcome where an event of this type may not follow one of the type `marked`."""
     may_follow = ", ".join(sorted(kind or "no event" for kind in allowed or ()))
-    reason = f"{event_type} may follow {may_follow or 'nothing'}"
-    return Rejected(f"{reason}, not {marked or 'no event'}", marked)
+    present = f"not {marked}" if marked else "and there is no event"
+    return Rejected(f"{event_type} may follow {may_follow or 'nothing'}, {present}", marked)

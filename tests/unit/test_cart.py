@@ -74,7 +74,8 @@ def test_a_command_becomes_its_event_after_just_the_events_of_the_table(
         answered.then(event)
     else:
         may_follow = ", ".join(sorted(after))
-        answered.rejected(f"{type(event).__name__} may follow {may_follow}, not {latest}")
+        present = "and there is" if latest == "no event" else "not"
+        answered.rejected(f"{type(event).__name__} may follow {may_follow}, {present} {latest}")
 
 
 def test_every_command_and_event_of_the_domain_is_in_the_table() -> None:
@@ -140,7 +141,7 @@ def test_a_new_session_gets_the_cart_as_the_former_one_left_it(lost: list[Event]
 def test_a_cart_whose_events_are_lost_too_is_gone() -> None:
     """As where the session alone had the items: the next session finds nothing to go on with."""
     found = given(cart).when(ResumeCart(session="s-2"))
-    found.rejected("not no event").state(status="new", items={})
+    found.rejected("and there is no event").state(status="new", items={})
 
 
 # What the items are

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -20,12 +20,14 @@ from joserfc.jwk import ECKey
 from eventfleet.cli import main
 from eventfleet.cli.hints import _environment
 from eventfleet.cli.local_fleet import SAMPLE_DOMAINS, with_domains
+from eventfleet.cli.queries import _print_diff
 from eventfleet.cli.send import STATUSES
 from eventfleet.deciders.outcomes import Accepted
 from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.service import stage_waiter
 from eventfleet.service.stage_waiter import WaitResult
+from eventfleet.states.querier import StateDiff
 from eventfleet.stores.contracts import Disposition, DispositionKind, Stage
 from tests.unit.http_fixture import PLACE, web
 
@@ -278,9 +280,9 @@ ACCEPTED = {"outcome": "accepted", "command_id": "c", "event_id": "e", "place": 
         ("rejected", 3, "rejected: because"),
         ("conflict", 3, "conflict: because"),
         ("id-reused", 3, "rejected: because"),
-        ("invalid", 4, "failed: the service refused: "),
+        ("invalid", 4, "invalid: the service refused: "),
         ("decide-failed", 4, "failed: the service refused: "),
-        ("unknown-command", 4, "failed: the service refused: "),
+        ("unknown-command", 4, "invalid: the service refused: "),
         ("unavailable", 6, "unavailable: because"),
         ("busy", 6, "unavailable: because"),
         ("broken", 6, "unavailable: because"),
@@ -592,6 +594,35 @@ def test_an_empty_choice_is_not_taken_for_all(arguments: list[str], reason: str)
     done = run(*arguments, DOMAINS=SAMPLE_DOMAINS)
     assert done.exit_code in (1, 2)
     assert reason in done.stderr
+
+
+def test_a_time_that_is_none_is_refused_with_an_example() -> None:
+    done = run("state", "orders", "o-1", "--at", "yesterday", DOMAINS=SAMPLE_DOMAINS)
+    assert (done.exit_code, "such as 2026-01-31T09:00:00Z" in done.stderr) == (1, True)
+
+
+def test_a_difference_of_nothing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_diff("orders", StateDiff("o-1", 2, 2, []))
+    assert capsys.readouterr().out.splitlines() == ["orders  o-1  version 2 to 2", "no changes"]
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, "orders: nothing of that is parked\n"),
+        (1, "orders: a redrive of 1 aggregate is requested\n"),
+        (2, "orders: a redrive of 2 aggregates is requested\n"),
+    ],
+)
+def test_a_redrive_tells_of_how_many(
+    count: int, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Parked:
+        async def redrive(self, *_: object, **__: object) -> int:
+            return count
+
+    monkeypatch.setattr("eventfleet.cli.deadletters.Source.open", lambda _: nullcontext(Parked()))
+    assert run("deadletters", "redrive", "orders", "--all").stdout.startswith(told)
 
 
 def test_an_empty_choice_of_domains_is_none() -> None:

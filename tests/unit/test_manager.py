@@ -556,6 +556,7 @@ async def test_a_decide_that_fails_is_the_outcome_of_its_command_alone(
     assert isinstance(broken, Failed)
     assert broken.problem == "decide-failed"
     assert broken.reason.startswith("till 'b': Break 1 can't be decided: the domain's code raised")
+    assert "ReplayFailed" not in broken.reason + broken.details
     assert isinstance(beside, Accepted)
     assert isinstance(behind, Accepted)
     assert [event.type for event in await desk.stored("b")] == ["Put"]

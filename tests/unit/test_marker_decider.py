@@ -80,7 +80,7 @@ async def test_the_results_of_marking_are_counted(desk: MarkerFixture) -> None:
 
 
 async def test_a_rejected_command_is_judged_anew(desk: MarkerFixture) -> None:
-    assert await desk.send("Pay") == Rejected("Paid may follow Placed, not no event", "")
+    assert await desk.send("Pay") == Rejected("Paid may follow Placed, and there is no event", "")
     await desk.send("Place")
     assert isinstance(await desk.send("Pay"), Accepted)
 

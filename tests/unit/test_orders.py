@@ -178,7 +178,8 @@ def test_what_an_order_does_not_allow_is_rejected_with_its_latest_event(done: in
         if (latest, type(command).__name__) in TABLE:
             answered.then(event)
         else:
-            answered.rejected(f"{kind} may follow ").rejected(f", not {latest or 'no event'}")
+            present = f", not {latest}" if latest else ", and there is no event"
+            answered.rejected(f"{kind} may follow ").rejected(present)
 
 
 def test_a_status_does_not_say_how_it_came_about() -> None:

@@ -161,7 +161,9 @@ async def test_a_rule_after_the_latest_event_rejects_with_the_words_of_the_fleet
     told = await desk.send("Ship", carrier="post")
     assert isinstance(told, Rejected)
     assert given(orders, placed).when(Ship(carrier="post")).rejected(told.reason).outcome == told
-    given(orders).when(Cancel()).rejected("Cancelled may follow Paid, Placed, not no event")
+    given(orders).when(Cancel()).rejected(
+        "Cancelled may follow Paid, Placed, and there is no event"
+    )
 
 
 def test_commands_of_a_schema_free_domain_are_named() -> None:

@@ -209,7 +209,7 @@ async def test_event_service_validates(
     service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:
     assert await service.send(ticket, "Close", {}) == Rejected(
-        "Closed may follow Assigned, Noted, not no event", ""
+        "Closed may follow Assigned, Noted, and there is no event", ""
     )
     await accepted(service, ticket, "Open")
     assert await service.send(ticket, "Close", {}) == Rejected(
