@@ -179,7 +179,7 @@ class HttpClient:
         limit: int = PAGE_EVENTS,
         cursor: str = "",
     ) -> ViewPage:
-        query = {**where, "limit": limit} | ({"order": order_by} if order_by else {})
+        query = {**where, "limit": limit} | ({} if order_by is None else {"order": order_by})
         url = URL(
             f"{self._views_url}/{quote(view, safe='')}?"
             f"{urlencode(query | ({'from': cursor} if cursor else {}))}",

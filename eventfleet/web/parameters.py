@@ -75,7 +75,7 @@ ROWS_PARAMETERS = ("order", "from", "limit")
 class RowsParameters(PageParameters):
     """ROWS_PARAMETERS; all others are filters."""
 
-    order: str = ""
+    order: Condition | UnsetType = UNSET
     filters: dict[str, str] = {}
 
 

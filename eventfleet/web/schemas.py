@@ -210,12 +210,23 @@ def _is_plain(kind: Any) -> bool:
 
 
 def parameter_schemas(kind: type[QueryParameters]) -> Iterable[Json]:
-    """Describes query parameters; the names of their types are those of the shared bodies."""
+    """Describes query parameters, with the types in them: no component has these."""
     _, found = msgspec.json.schema_components([kind], ref_template="{name}")
     schema = found[kind.__name__]
     for name, described in schema["properties"].items():
-        required = name in schema["required"]
-        yield {"name": name, "in": "query", "required": required, "schema": _tidy(described, {})}
+        required, whole = name in schema["required"], _tidy(_inline(described, found), {})
+        yield {"name": name, "in": "query", "required": required, "schema": whole}
+
+
+def _inline(schema: Any, types: Json) -> Any:
+    """Replaces references to types by their schemas."""
+    if isinstance(schema, list):
+        return [_inline(each, types) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    referred = types.get(schema.get("$ref", ""), {})
+    inlined = {name: _inline(value, types) for name, value in schema.items() if name != "$ref"}
+    return _inline(referred, types) | inlined if referred else schema | inlined
 
 
 def pascal_case(name: str) -> str:

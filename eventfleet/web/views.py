@@ -1,5 +1,6 @@
 """Queries of views: their rows by filters, in an order, page by page."""
 
+from msgspec import UNSET
 from starlette.responses import Response
 
 from eventfleet.model.views import Totals, find_table
@@ -31,7 +32,7 @@ async def rows(context: RequestContext) -> Response:
         page = await context.services.queries.views.find(
             name,
             parameters.filters,
-            order_by=parameters.order or None,
+            order_by=None if parameters.order is UNSET else parameters.order,
             limit=parameters.limit,
             cursor=parameters.start,
             aggregates=bounds,

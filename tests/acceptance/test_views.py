@@ -106,6 +106,7 @@ def over_http(client: httpx.Client, domain: str, totals: list[dict[str, Any]]) -
         ({"balance.gte": str(2**63)}, "balance.gte"),
         ({"balance.near": "1"}, "balance.near"),
         ({"order": "colour"}, "order"),
+        ({"order": ""}, "order"),
         ({"from": "x"}, "from"),
     ):
         answer = client.get(f"/views/{domain}/accounts", params=wrong)

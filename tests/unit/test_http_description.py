@@ -22,6 +22,8 @@ from eventfleet.model.payloads import Command, Event, State
 from eventfleet.web import DomainServices, TokenAccess
 from eventfleet.web.application import OPERATIONS
 from eventfleet.web.openapi import describe
+from examples.chat import rooms
+from examples.chat.domain import chat
 from tests.unit.described_http import JSON, document, schema
 from tests.unit.eventually import until
 from tests.unit.http_fixture import PLACE, SECRET, web
@@ -55,6 +57,16 @@ async def test_all_that_is_referred_to_is_there() -> None:
     assert told["openapi"] == "3.1.0"
     names = {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
     assert {*refs(told)} <= names
+
+
+def test_all_that_an_operation_of_a_teams_own_refers_to_is_there() -> None:
+    services = {"chat": DomainServices(chat, None, None, None, None)}  # type: ignore[arg-type]
+    told = describe([*OPERATIONS, rooms.MESSAGES, rooms.HISTORY], services, False, "")
+    names = {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
+    assert {*refs(told)} <= names
+    parameters = told["paths"]["/rooms/{id}/messages"]["get"]["parameters"]
+    [source] = [each["schema"] for each in parameters if each["name"] == "source"]
+    assert (source["enum"], source["default"]) == (["replay", "view"], "replay")
 
 
 async def test_each_operation_has_a_name_of_its_own() -> None:

@@ -447,3 +447,8 @@ async def test_it_can_be_mounted(shop: Web) -> None:
     assert found.json()["aggregate_id"] == "a/b"
     document = (await shop.client.get("/of/events/openapi.json")).json()
     assert document["servers"] == [{"url": "/of/events"}]
+
+
+async def test_an_empty_order_of_rows_is_not_taken_for_none(shop: Web) -> None:
+    found = await shop.client.get("/views/orders/orders?order=")
+    assert (found.status_code, found.json()["field"]) == (422, "order")
