@@ -12,6 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
+from tests.servers import reaper
+
 READY_SECONDS = 60.0
 STOP_SECONDS = 20.0
 PORTS = 10_000, 32_000
@@ -79,6 +81,7 @@ class Server:
                 start_new_session=True,
             )
         atexit.register(self.kill)
+        reaper.note(self._process.pid)
         deadline = time.monotonic() + READY_SECONDS
         while not self.ready():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -91,6 +94,7 @@ class Server:
         if self._process is not None:
             self._process.kill()
             self._process.wait(STOP_SECONDS)
+            reaper.note(-self._process.pid)
             self._process = None
         atexit.unregister(self.kill)
 
