@@ -23,7 +23,7 @@ async def check_view_builds(
         read = builds.read_by(view.shape)
         if read and not read.stale:
             comparisons[view.name] = ViewComparison(view, read, views)
-        elif known and not read:
+        elif not read and (known or report.stored):
             _check_build(view, builds, report)
     for name in sorted(known.keys() - {view.name for view in domain.views}):
         report.note(f"view {name} is kept in the store, but not declared: nothing updates it")

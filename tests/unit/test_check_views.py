@@ -26,7 +26,7 @@ from tests.mistakes.parcels import (
     project_parcel,
 )
 from tests.simulation.in_memory_servers import START
-from tests.unit.check_fixture import CheckFixture, found, only
+from tests.unit.check_fixture import CheckFixture, bills, found, only
 
 
 @pytest.fixture
@@ -281,6 +281,18 @@ async def test_views_that_are_built_anew_or_gone_are_noted(fleet: CheckFixture) 
         f"view texts, version 1, {later}": 1,
         "view labels is kept in the store, but not declared: nothing updates it": 1,
     }
+
+
+async def test_the_first_view_of_a_domain_with_events_is_noted() -> None:
+    fleet = CheckFixture(with_changes(bills, views=[]))
+    first = View("texts", row=LabelRow, project=lambda row, event: row)
+    fleet.change(views=[first])
+    assert (await fleet.check()).notes == {}
+    fleet.change(views=[])
+    await fleet.work_on_bills()
+    fleet.change(views=[first])
+    later = "is built by project after the deployment; until then queries of it are answered 503"
+    assert (await fleet.check()).notes == {f"view texts, version 1, {later}": 1}
 
 
 async def test_a_deployment_that_is_taken_back_is_clean(fleet: CheckFixture) -> None:
