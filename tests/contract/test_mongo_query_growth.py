@@ -25,7 +25,13 @@ from eventfleet.stores.contracts import (
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.contracts.documents import StoredDocument
 from eventfleet.stores.contracts.outbox import BusPlace
-from eventfleet.stores.contracts.views import Comparison, RowFilter, RowQuery, StoredRow
+from eventfleet.stores.contracts.views import (
+    AggregateSelection,
+    Comparison,
+    RowFilter,
+    RowQuery,
+    StoredRow,
+)
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.mongo import (
     MongoDeadLetters,
@@ -176,6 +182,7 @@ AGGREGATE, OTHER = name(30), name(31)
 LATER = TIME + timedelta(days=1)
 PLACED = event(AGGREGATE, 1, at(7, 2))
 ONE_KIND = RowFilter("kind", Comparison.EQUAL, name(1))
+OWN = AggregateSelection(prefixes=(AGGREGATE,))
 FROM_N = RowFilter("n", Comparison.AT_LEAST, 25)
 
 
@@ -233,6 +240,11 @@ CALLS: dict[str, Call] = {
     "rows behind": lambda s: s.rows.find(RowQuery((), "n", False, (40, name(40))), 20),
     "rows before": lambda s: s.rows.find(RowQuery((), "n", True, (40, name(40))), 20),
     "rows by id behind": lambda s: s.rows.find(RowQuery(after=(None, name(40))), 20),
+    "rows of an aggregate": lambda s: s.rows.find(RowQuery(aggregates=OWN), 20),
+    "rows of an aggregate, down": lambda s: s.rows.find(
+        RowQuery((), None, True, (None, name(40)), OWN), 20
+    ),
+    "rows of an aggregate in order": lambda s: s.rows.find(RowQuery((), "n", aggregates=OWN), 20),
     "rows purge": lambda s: s.rows.purge(FeedPoint(0, 0, 9, 9), LATER),
     "load": lambda s: s.documents.load(AGGREGATE, AGGREGATE),
     "load an absent one": lambda s: s.documents.load("none", "none"),

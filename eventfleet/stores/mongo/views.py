@@ -100,6 +100,8 @@ class MongoRows:
         return []
 
     async def find(self, query: RowQuery, limit: int) -> list[StoredRow]:
+        if query.aggregates is not None and not any(query.aggregates):
+            return []
         direction = -1 if query.descending else 1
         order = [(f"row.{query.order_by}", direction)] if query.order_by else []
         rows: list[Document] = []
@@ -155,7 +157,13 @@ def _filter(query: RowQuery, behind: Condition) -> Document:
     rows that have passed the filters, so they are at least as narrow.
     """
     fields: defaultdict[str, Document] = defaultdict(dict)
-    further = [] if query.aggregates is None else [_selected(query.aggregates)]
+    further: list[Document] = []
+    if query.aggregates is not None:
+        ids = _id_ranges(query.aggregates)
+        if len(ids) == 1:
+            behind = _within(behind, ids[0])
+        else:
+            further.append({"$or": [{"_id": each} for each in ids]})
     for field, comparison, value in query.filters:
         name, compared = f"row.{field}", f"${comparison.value}"
         if value is None and comparison is not Comparison.EQUAL:
@@ -172,11 +180,17 @@ def _filter(query: RowQuery, behind: Condition) -> Document:
     return {**flat, "$and": further} if further else flat
 
 
-def _selected(aggregates: AggregateSelection) -> Document:
-    """Return a filter of the rows of these aggregates, whose ids begin with an aggregate's."""
+def _id_ranges(aggregates: AggregateSelection) -> list[Document]:
+    """Return the ranges of the ids of these aggregates' rows, which begin with an aggregate's."""
     beginnings = [*(f"{id}{SEPARATOR}" for id in aggregates.ids), *aggregates.prefixes]
-    ranges = [_beginning_with(text) for text in sorted(beginnings)]
-    return {"$or": [{"_id": each} for each in ranges]} if ranges else {"_id": {"$in": []}}
+    return [_beginning_with(text) for text in sorted(beginnings)]
+
+
+def _within(behind: Condition, ids: Document) -> Condition:
+    """Narrow the condition on the id to a range; a client's cursor widens nothing."""
+    known = behind.get("_id", {})
+    ends = [each["$lt"] for each in (ids, known) if "$lt" in each]
+    return {**behind, "_id": {**ids, **known, **({"$lt": min(ends)} if ends else {})}}
 
 
 def _beginning_with(text: str) -> Document:
