@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log,examples.chat
 
-.PHONY: run test check faults late-requests bench metrics-cost scale rehearse-scaling soak chat document-growth audit-memory \
+.PHONY: run test check faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers document-growth audit-memory \
 	check-image check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
@@ -73,6 +73,12 @@ soak: $(BENCH)/stamp
 chat: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m benchmarks.chat
+
+# SECONDS=20: a token's commands at rest, and beside another token that takes all it is let of waits,
+# slow streams and sockets; the same servers as above.
+callers: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.servers.install
+	@$(BIN)/python -m benchmarks.callers
 
 # DOCUMENTS=100000, CALLS=1000: documents and queries by size, and edits by callers beside a bare
 # transaction; the same servers as above.
