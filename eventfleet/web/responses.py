@@ -40,9 +40,9 @@ def json_response(
 class NdjsonResponse(Response):
     """Streams lines while they are read, in chunks of about 64 KiB.
 
-    Reading a line and sending a chunk may take `timeout_seconds` each. A stream that fails ends
-    its connection without the last chunk, so that the client sees that it is incomplete. Reading
-    stops when the client disconnects.
+    Reading a line and sending a chunk may take `timeout_seconds` each; after a chunk other tasks
+    have their turn. A stream that fails ends its connection without the last chunk, so that the
+    client sees that it is incomplete. Reading stops when the client disconnects.
     """
 
     media_type = NDJSON
@@ -64,6 +64,7 @@ class NdjsonResponse(Response):
             async for chunk in self._chunks():
                 async with asyncio.timeout(self._timeout_seconds):
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await asyncio.sleep(0)  # neither reading nor sending need have waited
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _chunks(self) -> AsyncIterator[bytes]:

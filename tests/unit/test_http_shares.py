@@ -12,6 +12,7 @@ from joserfc import jwt
 from starlette.types import Message
 
 from eventfleet.web import Limits, TokenAccess
+from eventfleet.web.responses import CHUNK_BYTES, NdjsonResponse
 from tests.unit.http_fixture import PLACE, SECRET, Web, problem, token, web
 
 SCOPE = "orders:read orders:write"
@@ -141,6 +142,30 @@ async def test_bodies_of_one_caller_take_a_part_of_the_memory() -> None:
 
         assert problem(found := await post(ANN)) == (429, "busy")
         assert "1500 of 3000 bytes of the bodies" in found.json()["detail"]
+
+
+async def test_a_stream_that_never_waits_lets_others_have_a_turn_after_each_chunk() -> None:
+    done = list[str]()
+
+    async def lines() -> AsyncIterator[bytes]:
+        for _ in range(3):
+            yield b"x" * CHUNK_BYTES
+
+    async def send(message: Message) -> None:
+        done.append("chunk" if message.get("more_body") else "")
+
+    async def receive() -> Message:
+        return await asyncio.Future()
+
+    async def take_turns() -> None:
+        for _ in range(3):
+            done.append("turn")
+            await asyncio.sleep(0)
+
+    response = NdjsonResponse(lines(), 10)
+    assert await response.read_first_line()
+    await asyncio.gather(response({}, receive, send), take_turns())
+    assert [each for each in done if each] == ["chunk", "turn"] * 3
 
 
 async def test_without_tokens_there_are_no_shares() -> None:
