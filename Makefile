@@ -23,6 +23,7 @@ test: $(VENV)/dev.stamp
 # Simulated schedules, and counted fault runs on real servers: some hours.
 # OUTAGE_SECONDS=120, OUTAGE_RATE=300 (events a second): of tests/faults/test_outages.py.
 # COUNT=3 (20 for the whole run): of tests/faults/test_many_outages.py.
+# SECONDS=10 (of load behind each step): of tests/faults/test_rollout.py.
 faults: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@SCHEDULES=100000 $(BIN)/python -m pytest --timeout 36000 \
