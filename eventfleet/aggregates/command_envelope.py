@@ -12,7 +12,7 @@ from eventfleet.model.payloads import Data
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.topics.codec import convert
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_ID_CHARS
+from eventfleet.topics.values import MAX_ID_CHARS
 
 P = TypeVar("P")
 

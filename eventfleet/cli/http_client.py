@@ -24,6 +24,7 @@ from eventfleet.runtime.settings import Settings
 from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.states.querier import MissingEvents, StateAt, StateDiff
 from eventfleet.stores.contracts import Disposition, Snapshot, Stage
+from eventfleet.topics.codec import encode_digits
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.event import EventRecord, ExpectedVersion
 from eventfleet.topics.values import DECODE_ERRORS
@@ -121,7 +122,7 @@ class HttpClient:
             headers["X-Actor"] = actor
         request = self._session.post(
             self._url(aggregate_id, "commands", command, wait=wait.value),
-            data=msgspec.json.encode(data),
+            data=encode_digits(data),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS + seconds),
         )

@@ -9,7 +9,8 @@ from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.topics.codec import decode, decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, CommandRecord, EventRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, CommandRecord, EventRecord
+from eventfleet.topics.values import MAX_ID_CHARS
 
 MAX_PREV_BYTES = len(b',"prev":""') + 6 * MAX_ID_CHARS
 """On the wire, each character escaped; the marker gives `prev` later."""

@@ -17,7 +17,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.model.value_copy import copy_value
 from eventfleet.states.live_state import LiveState
-from eventfleet.topics.codec import convert, decode, encode
+from eventfleet.topics.codec import convert_payload, decode, encode, to_data
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import (
     MAX_EVENT_BYTES,
@@ -57,7 +57,7 @@ def parse_state_command(domain: Domain[Any], command: CommandRecord) -> StateCom
     rule, expected = domain.rule(command.type), command.expected_version
     if not isinstance(rule, Emits):
         kind = rule.command if isinstance(rule, Decides) else rule
-        payload = convert(command.data, kind, at="data")
+        payload = convert_payload(command.data, kind)
         content = fingerprint(command.type, payload, *_actor(domain, command))
         event = event_of_command(command, command.type, {}, 1, content)
         return StateCommand(event, command.id, payload, expected)
@@ -134,7 +134,7 @@ def make_events(
             first,
             id=own_id,
             type=kind,
-            data=msgspec.to_builtins(payload, str_keys=True),
+            data=to_data(payload),
             schema_version=schema_version,
             version=version + 1 + index,
             reply_to=first.reply_to if index == last else None,

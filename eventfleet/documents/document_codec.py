@@ -19,7 +19,8 @@ from eventfleet.model.errors import DeclarationError
 from eventfleet.model.value_copy import has_shared_defaults
 from eventfleet.topics.codec import parse_encoded, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_ID_CHARS, truncate_to_milliseconds
+from eventfleet.topics.event import truncate_to_milliseconds
+from eventfleet.topics.values import MAX_ID_CHARS
 
 T = TypeVar("T")
 

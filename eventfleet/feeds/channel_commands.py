@@ -34,8 +34,9 @@ from eventfleet.service.event_service import EventService
 from eventfleet.stores.background_task import BackgroundTask, cancel
 from eventfleet.stores.contracts import Channels, Claim, Incarnation
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.codec import encode_digits
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.values import DECODE_ERRORS
+from eventfleet.topics.values import DECODE_ERRORS, read_float
 
 CLAIM_LATER_SECONDS = 0.05
 LEFT_SECONDS = 60.0
@@ -50,7 +51,7 @@ LOOK_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)
 
-_encode = msgspec.json.Encoder().encode
+_encode = encode_digits
 
 
 class ChannelCommand(msgspec.Struct, frozen=True):
@@ -99,7 +100,7 @@ class PublishedOutcome(msgspec.Struct, frozen=True):
     outcome: ChannelOutcome
 
 
-_decode_command = msgspec.json.Decoder(PublishedCommand).decode
+_decode_command = msgspec.json.Decoder(PublishedCommand, float_hook=read_float).decode
 _decode_outcome = msgspec.json.Decoder(PublishedOutcome).decode
 
 

@@ -7,19 +7,20 @@ from uuid import UUID
 
 import msgspec
 import orjson
+from msgspec import inspect
 
-from eventfleet.deciders.command_parser import parse_command
+from eventfleet.deciders.command_parser import parse_decoded_command
 from eventfleet.log_files.rows import NO_COLUMNS, LogRow, RowProblem
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.model.type_checks import number_fields
 from eventfleet.stores.clock import SystemClock
-from eventfleet.topics.codec import decode, encode, to_invalid_record
+from eventfleet.topics.codec import decode, decode_command, encode, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import wire_name
-from eventfleet.topics.values import read_number
+from eventfleet.topics.values import fit_numbers, number_text, read_number
 
 NAMESPACE = UUID("58574f70-600a-47e6-a56c-addf6c35f552")
 
@@ -84,13 +85,14 @@ class _Builder:
         """The newest schema version; InvalidRecord for an activity unknown to the domain."""
         raise NotImplementedError
 
-    def check(self, record: EventRecord) -> None:
+    def check(self, value: bytes) -> None:
         """Raise InvalidRecord, naming the field that the domain does not accept."""
         raise NotImplementedError
 
     def build(self, row: LogRow) -> ReadyRecord:
         schema_version = self.schema_version(row.activity)
         data, shared = self._data(row)
+        fitted = fit_numbers(data, self.kinds.get(row.activity, Any), "data")
         try:
             event = EventRecord(
                 id=self._hashed_id(row, data, shared) if row.id is None else row.id,
@@ -98,14 +100,14 @@ class _Builder:
                 domain=self._domain.name,
                 aggregate_id=row.case,
                 time=row.time or self._started_at,
-                data=data,
+                data=fitted,
                 schema_version=schema_version,
                 actor=row.actor,
             )
             value = encode(event)
-        except orjson.JSONEncodeError as error:
+        except (TypeError, UnicodeEncodeError) as error:
             raise InvalidRecord("data", str(error)) from None
-        self.check(decode(value))
+        self.check(value)
         return ReadyRecord(event, value, row.number)
 
     def _data(self, row: LogRow) -> tuple[Data, Mapping[str, Any]]:
@@ -133,7 +135,7 @@ class _Builder:
         if row.actor is not None:
             content.append(row.actor)
         name = hashlib.sha1(NAMESPACE.bytes, usedforsecurity=False)
-        name.update(orjson.dumps(content, option=orjson.OPT_SORT_KEYS))
+        name.update(orjson.dumps(content, default=float, option=orjson.OPT_SORT_KEYS))
         # A collision of these eight bytes only leaves a gap in the ordinals.
         key = int.from_bytes(name.digest()[:8], "big")
         ordinal = self._seen.get(key, 0)
@@ -150,8 +152,8 @@ class _EventBuilder(_Builder):
     def schema_version(self, activity: str) -> int:
         return self._domain.latest_schema_version(activity)
 
-    def check(self, record: EventRecord) -> None:
-        self._domain.check(record)
+    def check(self, value: bytes) -> None:
+        self._domain.check(decode(value))
 
 
 class _CommandBuilder(_Builder):
@@ -164,16 +166,17 @@ class _CommandBuilder(_Builder):
         self._domain.rule(activity)
         return 1
 
-    def check(self, record: EventRecord) -> None:
-        parse_command(self._domain, record)
+    def check(self, value: bytes) -> None:
+        parse_decoded_command(self._domain, decode_command(value))
 
 
 def _from_text(cells: Data, kind: type[Event] | type[Command], decimal: str) -> Data:
     """Convert the cells to the types of the schema; absent cells stay absent."""
-    cells = dict(cells)
+    cells, decimals = dict(cells), number_fields(kind, inspect.DecimalType)
     try:
         for name in number_fields(kind) & cells.keys():
-            cells[name] = read_number(cells[name], decimal)
+            number = number_text(cells[name], decimal)
+            cells[name] = number if name in decimals else read_number(number)
         payload = msgspec.to_builtins(msgspec.convert(cells, kind, strict=False))
     except msgspec.ValidationError as error:
         raise to_invalid_record(error, "data") from None

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from eventfleet.log_files.times import in_utc, read_time
 from eventfleet.model.domain import Domain
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.event import MAX_ID_CHARS
+from eventfleet.topics.values import check_identifier
 
 CASE = "case:concept:name"
 ACTIVITY = "concept:name"
@@ -164,10 +164,4 @@ def _identifier(value: object) -> str:
         raise ValueError("is missing")
     if not isinstance(value, str):
         raise ValueError(f"{value!r} is not a text")
-    if not value or value.isspace():
-        raise ValueError("is empty")
-    if len(value) > MAX_ID_CHARS:
-        raise ValueError(f"has {len(value)} characters, the limit is {MAX_ID_CHARS}")
-    if "\0" in value:
-        raise ValueError("has a NUL")
-    return value
+    return check_identifier("" if value.isspace() else value)

@@ -1,6 +1,5 @@
 """Reads rows of an XES log: events within traces, each with typed attributes."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +15,7 @@ from eventfleet.log_files.rows import (
     RowProblem,
     to_row,
 )
-from eventfleet.topics.codec import INT64, MAX_DEPTH
+from eventfleet.topics.codec import MAX_DEPTH, NESTED_TOO_DEEP
 from eventfleet.topics.values import read_number
 
 _KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
@@ -75,30 +74,16 @@ class _Attribute:
 
 
 def _typed(kind: str, text: str) -> Any:
-    try:
-        if kind == "int":
-            return _int64(text)
-        if kind == "float":
-            return _finite(text)
-        if kind == "boolean":
-            return _BOOLEANS[text.strip()]
-    except (ValueError, KeyError):
-        raise ValueError(f"{text[:60]!r} is not of type {kind}") from None
-    return text
-
-
-def _int64(text: str) -> int:
-    number = int(read_number(text))
-    if number not in INT64:
-        raise ValueError
-    return number
-
-
-def _finite(text: str) -> float:
-    number = float(read_number(text))
-    if not math.isfinite(number):
-        raise ValueError
-    return number
+    if kind == "boolean":
+        if text.strip() not in _BOOLEANS:
+            raise ValueError(f"{text[:60]!r} is not a boolean")
+        return _BOOLEANS[text.strip()]
+    if kind not in ("int", "float"):
+        return text
+    number = read_number(text)
+    if kind == "int" and not isinstance(number, int):
+        raise ValueError(f"{text[:60]!r} is not an integer")
+    return float(number) if isinstance(number, int) and kind == "float" else number
 
 
 class _Holder:
@@ -217,7 +202,7 @@ class _XesParser:
         holder = self._event if "event" in self._scopes else self._trace
         try:
             if len(self._open) >= MAX_DEPTH:
-                raise ValueError(f"is nested deeper than {MAX_DEPTH} levels")
+                raise ValueError(NESTED_TOO_DEEP)
             self._open[-1].children.append((attribute.key, attribute.value()))
         except ValueError as error:
             holder.error = holder.error or (f"{holder.prefix}{attribute.key}", str(error))

@@ -15,8 +15,8 @@ from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.type_checks import json_kinds
 from eventfleet.model.views import Totals, check_views
 from eventfleet.snapshot_rules import Rule
-from eventfleet.topics.event import MAX_ID_CHARS
 from eventfleet.topics.names import TOPIC_NAME, Topics, wire_name
+from eventfleet.topics.values import MAX_ID_CHARS
 
 
 def find_fault(domain: Declaration[Any]) -> str:

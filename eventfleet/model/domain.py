@@ -28,10 +28,11 @@ from eventfleet.model.shapes import StateShape, fingerprint
 from eventfleet.model.type_checks import is_storable
 from eventfleet.model.value_copy import copy_value, mutable_fields
 from eventfleet.model.views import ProjectedEvent
-from eventfleet.topics.codec import convert, to_invalid_record
+from eventfleet.topics.codec import convert_payload, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord, NewerSchema
 from eventfleet.topics.event import DomainName, EventRecord, FoldableEvent
 from eventfleet.topics.names import wire_name
+from eventfleet.topics.values import fit_numbers
 
 NAME_RULE = "must begin with a-z and go on with up to 99 of a-z, 0-9, _ and -"
 
@@ -144,20 +145,31 @@ class Domain(Declaration[S]):
         if type(given) is dict and declared and declared[1] == event.schema_version:
             try:
                 return msgspec.convert(given, declared[0], str_keys=True)
-            except msgspec.ValidationError as error:
-                raise to_invalid_record(error, "data") from None
+            except msgspec.ValidationError:
+                return convert_payload(given, declared[0])
         if isinstance(given, Event):
             return given
         data = self.upcast(event).data
         if self.schema_free:
             return SchemalessPayload(event.type, data)
-        return convert(data, self._event_types[event.type][0], "data")
+        return convert_payload(data, self._event_types[event.type][0])
 
     def check(self, event: EventRecord) -> None:
         """Raise InvalidRecord unless the event is this domain's and its payload fits its schema."""
         if event.domain != self.name:
             raise InvalidRecord("source", f"is {event.domain!r}, not {self.name!r}")
         self.payload(event)
+
+    def fit_numbers(self, event: EventRecord, data: Data) -> EventRecord:
+        """Return the event with this payload, whose Decimals keep their digits, as texts.
+
+        InvalidRecord: see `fit_numbers` of values.
+        """
+        kind, newest = self._event_types.get(event.type, (Any, event.schema_version))
+        if newest != event.schema_version:
+            return event
+        fitted = msgspec.to_builtins(fit_numbers(data, kind, "data"))
+        return msgspec.structs.replace(event, data=fitted)
 
     def always_storable(self, event: EventRecord) -> bool:
         """Return whether stores can keep every payload that is valid for this event's schema."""
@@ -256,7 +268,7 @@ class Domain(Declaration[S]):
         """Return the payload of the event that a command becomes. InvalidRecord names the field."""
         if isinstance(rule.command, str):
             return data
-        command = convert(data, rule.command, at="data")
+        command = convert_payload(data, rule.command)
         plain: Data = msgspec.to_builtins(command, str_keys=True)
         return plain
 

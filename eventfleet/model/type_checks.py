@@ -47,16 +47,17 @@ def json_kinds(annotation: Any) -> set[str]:
 
 
 @cache
-def number_fields(payload: type[msgspec.Struct]) -> frozenset[str]:
-    """Return the fields that hold numbers, and no text, on the wire."""
-    return frozenset(f.encode_name for f in _shape(payload).fields if _is_number(f.type))
+def number_fields(payload: type[msgspec.Struct], *kinds: type[inspect.Type]) -> frozenset[str]:
+    """Return the fields of one of these kinds, by default of any number, or null."""
+    kinds = kinds or (inspect.IntType, inspect.FloatType, inspect.DecimalType)
+    return frozenset(f.encode_name for f in _shape(payload).fields if _is_one_of(f.type, kinds))
 
 
-def _is_number(kind: inspect.Type) -> bool:
+def _is_one_of(kind: inspect.Type, kinds: tuple[type[inspect.Type], ...]) -> bool:
     if isinstance(kind, inspect.UnionType):
         others = [each for each in kind.types if not isinstance(each, inspect.NoneType)]
-        return all(map(_is_number, others))
-    return isinstance(kind, inspect.IntType | inspect.FloatType | inspect.DecimalType)
+        return all(_is_one_of(each, kinds) for each in others)
+    return isinstance(kind, kinds)
 
 
 def _is_storable_type(kind: inspect.Type) -> bool:

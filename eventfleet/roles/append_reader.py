@@ -9,7 +9,7 @@ from eventfleet.roles.append_plan import AppendItem, FastPlan, Heads, Plan
 from eventfleet.roles.role import UndeclaredEvent
 from eventfleet.states.lru_cache import LruCache, cache_statistics
 from eventfleet.stores.contracts import NO_HEAD, EventStore, Head
-from eventfleet.topics.codec import EVENT_HEADERS, REDRIVEN_HEADERS, decode
+from eventfleet.topics.codec import EVENT_HEADERS, REDRIVEN_HEADERS, decode, encode, parse
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
@@ -51,6 +51,9 @@ class AppendReader:
     def _event(self, record: LogRecord, redriven: bool) -> EventRecord:
         # Nobody reads what an event of a synchronous domain holds: it is only placed.
         event = decode(record.value, None if self._synchronous else self._domain.always_storable)
+        # What our own writers have encoded has no key twice, and no number of too many digits.
+        if not self._domain.commands_only and record.value and encode(event) != record.value:
+            event = self._domain.fit_numbers(event, parse(record.value)["data"])
         if record.key != event.aggregate_id.encode():
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")
         if self._uses_marker and event.prev is None and not redriven:

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
+import msgspec
+
 from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
 from eventfleet.deciders.decider import Decider
@@ -24,7 +26,7 @@ from eventfleet.service.stage_waiter import CommandFollower, WaitResult
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
 from eventfleet.states.view_reader import DEFAULT_PAGE_ROWS, RowPage
 from eventfleet.stores.contracts import Clock, IdGenerator, Page, Snapshot, Stage
-from eventfleet.topics.codec import decode_command, encode
+from eventfleet.topics.codec import decode_command, encode, encode_digits, to_data
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import CommandRecord, EventKey, EventRecord, ExpectedVersion
 
@@ -207,8 +209,11 @@ class EventService(Generic[S]):
 
     def _parse(self, envelope: CommandRecord, new: bool) -> ParsedCommand:
         """Parse a command from its bytes, so that the checks of the wire hold for its values."""
+        data: Any = envelope.data
         try:
-            value = encode(envelope)
+            if isinstance(data, msgspec.Struct):
+                to_data(data)
+            value = encode_digits(envelope) if isinstance(data, dict) else encode(envelope)
         except (TypeError, UnicodeEncodeError) as error:
             raise InvalidRecord("data", f"can't be written as JSON: {error}") from None
         if read := self._decoder.read(value, new):

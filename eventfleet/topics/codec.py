@@ -12,6 +12,8 @@ anything else is InvalidRecord, with the field and the reason.
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -29,10 +31,22 @@ from eventfleet.topics.event import (
 )
 from eventfleet.topics.json_structure import has_unique_keys, require_unique_keys
 from eventfleet.topics.record import Headers
-from eventfleet.topics.values import DECODE_ERRORS, decode_text
+from eventfleet.topics.values import (
+    DECODE_ERRORS,
+    EMPTY,
+    TOO_LONG,
+    check_identifier,
+    declares_decimal,
+    decode_text,
+    find_range_fault,
+    fit_numbers,
+    read_float,
+    require_finite,
+)
 
 T = TypeVar("T")
 R = TypeVar("R", bound=EventRecord)
+P = TypeVar("P", bound=msgspec.Struct)
 
 EVENT_HEADERS: Headers = (("content-type", b"application/cloudevents+json"),)
 """The headers of a record whose value is an event."""
@@ -40,14 +54,15 @@ REDRIVEN = "eventfleet-redriven"
 REDRIVEN_HEADERS = (*EVENT_HEADERS, (REDRIVEN, b"1"))
 """Those of an event that comes later in its topic than events that were stored after it."""
 MAX_DEPTH = 60
+NESTED_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
 POSITION_BYTES = 128
 """The most that version and position add to an event's bytes."""
 SMALL_EVENT_BYTES = MAX_EVENT_BYTES // 4
 """Within the limit, however it is spelt: `encode` never writes over 4 times a number's bytes."""
-INT64 = range(-(2**63), 2**63)
 
 _AT = re.compile(r"^(?P<reason>.*?)(?: - at `(?:key in )?\$\.?(?P<field>[^`]*)`)?$", re.DOTALL)
 _NAMED = re.compile(r"(?P<kind>required|unknown) field `(?P<field>[^`]*)`")
+_LENGTH = re.compile(r"Expected `str` of length (?P<limit>>= 1|<= \d+)")
 _REASONS = {"required": "is missing", "unknown": "is not a known field"}
 _NOT_A_VERSION = 'is neither an integer from 0 to 2^63-1 nor "*", for any version but 0'
 _NUL = b"\\u0000"
@@ -57,10 +72,15 @@ CANONICAL_PREFIX = b'{"specversion":"1.0",'
 _BACKSLASH = ord("\\")  # looked for in bytes as a number: bytes would take five times as long
 _ESCAPE = b"\\u"
 _decode_json = msgspec.json.Decoder(EventRecord).decode
-_decode_command_json = msgspec.json.Decoder(CommandRecord).decode
+_decode_command_json = msgspec.json.Decoder(CommandRecord, float_hook=read_float).decode
+_decode_digits = msgspec.json.Decoder(float_hook=read_float).decode
+_FRACTION = re.compile(rb"[0-9][.eE]")
+_INFINITE, _TOO_DEEP = "number is infinity", "depth limit exceeded"  # orjson's words
 
 encode: Callable[[EventRecord], bytes] = msgspec.json.Encoder().encode
 """Encodes an event as one CloudEvents JSON object. TypeError: JSON can't write its data."""
+encode_digits: Callable[[Any], bytes] = msgspec.json.Encoder(decimal_format="number").encode
+"""Encodes what `parse` or `decode_command` gave, where a Decimal is a number with its digits."""
 
 
 def decode(
@@ -86,7 +106,10 @@ def decode(
 
 
 def decode_command(value: bytes | None) -> CommandRecord:
-    """Decode the command in a record's value, within the limits of `decode`."""
+    """Decode the command in a record's value, within the limits of `decode`.
+
+    A number with digits that a float would lose is a Decimal (see `fit_numbers`).
+    """
     if value is not None and len(value) <= SMALL_EVENT_BYTES:
         command = decode_canonical(value, _decode_command_json)
         if (
@@ -136,7 +159,7 @@ def decode_canonical(value: bytes, read: Callable[[bytes], T]) -> T | None:
 
 
 def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
-    wire = parse(value)
+    wire = parse(value) if kind is CommandRecord else _parse(value)
     if not isinstance(wire, dict):
         raise InvalidRecord("value", "is not a JSON object")
     if wire.get("specversion") != "1.0":
@@ -152,8 +175,14 @@ def parse(value: bytes) -> Any:
     """Parse JSON that every store can keep: integers of 64 bits, no NUL in a key, no key twice in
     an object, depth bounded.
 
-    InvalidRecord names the field and the reason.
+    A number with digits that a float would lose is a Decimal (see `fit_numbers`). InvalidRecord
+    names the field and the reason.
     """
+    parsed = _parse(value)
+    return _decode_digits(value) if _FRACTION.search(value) else parsed
+
+
+def _parse(value: bytes) -> Any:
     parsed = parse_encoded(value)
     require_unique_keys(value, parsed)
     return parsed
@@ -165,6 +194,11 @@ def parse_encoded(value: bytes) -> Any:
         parsed = orjson.loads(value)
     except orjson.JSONDecodeError as error:
         decode_text(value)
+        if _TOO_DEEP in str(error):
+            raise InvalidRecord("value", NESTED_TOO_DEEP) from None
+        if str(error).startswith(_INFINITE):
+            with suppress(*DECODE_ERRORS):
+                _check_storable(_decode_digits(value), "", 0)
         raise InvalidRecord("value", f"is not JSON: {error}") from None
     if _NUL in value or not _is_storable([parsed], 0):
         _check_storable(parsed, "", 0)
@@ -181,6 +215,28 @@ def convert(value: Any, kind: type[T], at: str = "") -> T:
         raise to_invalid_record(error, at) from None
 
 
+def convert_payload(data: Any, kind: type[P]) -> P:
+    """Validate a payload, whose integers may be written as 5.0. InvalidRecord names the field."""
+    if declares_decimal(kind):
+        data = fit_numbers(data, kind, "data")
+    try:
+        payload = msgspec.convert(data, kind, str_keys=True)
+    except msgspec.ValidationError as error:
+        try:
+            payload = msgspec.convert(fit_numbers(data, kind, "data"), kind, str_keys=True)
+        except msgspec.ValidationError:
+            raise to_invalid_record(error, "data") from None
+    to_data(payload)
+    return payload
+
+
+def to_data(payload: msgspec.Struct) -> dict[str, Any]:
+    """Convert a payload to plain values, Decimals to texts. InvalidRecord: a number is infinite."""
+    require_finite(msgspec.to_builtins(payload, str_keys=True, builtin_types=(Decimal,)), "data")
+    data: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
+    return data
+
+
 def to_invalid_record(error: msgspec.ValidationError, at: str = "") -> InvalidRecord:
     """Take msgspec's message apart into field and reason, with the names of the wire."""
     match = _AT.match(str(error))
@@ -188,6 +244,8 @@ def to_invalid_record(error: msgspec.ValidationError, at: str = "") -> InvalidRe
     named = _NAMED.search(reason)
     if named:
         field, reason = ".".join(filter(None, [field, named["field"]])), _REASONS[named["kind"]]
+    elif length := _LENGTH.fullmatch(reason):
+        reason = EMPTY if length["limit"] == ">= 1" else TOO_LONG.format(length["limit"][3:])
     return InvalidRecord(".".join(filter(None, [at, field])) or "value", reason)
 
 
@@ -200,8 +258,10 @@ def _check_identifiers(event: EventRecord) -> None:
     """Refuse a NUL: an event's type may become a key of its state, and a key can't hold one."""
     names = {"id": event.id, "type": event.type, "subject": event.aggregate_id}
     for name, text in names.items():
-        if "\0" in text:
-            raise InvalidRecord(name, "has a NUL")
+        try:
+            check_identifier(text)
+        except ValueError as error:
+            raise InvalidRecord(name, str(error)) from None
 
 
 def _is_storable(value: dict[str, Any] | list[Any], level: int) -> bool:
@@ -216,6 +276,9 @@ def _is_storable(value: dict[str, Any] | list[Any], level: int) -> bool:
         elif kind is float:
             if not -(2.0**63) < inner < 2.0**63:  # it may stand for an integer
                 return False
+        elif kind is Decimal:
+            if find_range_fault(inner):
+                return False
         elif (kind is dict or kind is list) and (
             level == MAX_DEPTH or not _is_storable(inner, level + 1)
         ):
@@ -226,7 +289,7 @@ def _is_storable(value: dict[str, Any] | list[Any], level: int) -> bool:
 def _check_storable(value: Any, at: str, level: int) -> None:
     """Raise InvalidRecord for the first field that no store can keep."""
     if level == MAX_DEPTH and isinstance(value, dict | list):
-        raise InvalidRecord(at or "value", f"is nested deeper than {MAX_DEPTH} levels")
+        raise InvalidRecord(at or "value", NESTED_TOO_DEEP)
     if isinstance(value, dict):
         for key, inner in value.items():
             if "\0" in key:
@@ -235,5 +298,5 @@ def _check_storable(value: Any, at: str, level: int) -> None:
     elif isinstance(value, list):
         for index, inner in enumerate(value):
             _check_storable(inner, f"{at}[{index}]", level + 1)
-    elif isinstance(value, int) and value not in INT64:
-        raise InvalidRecord(at or "value", f"{value} is beyond a 64-bit integer")
+    elif isinstance(value, int | Decimal) and (fault := find_range_fault(value)):
+        raise InvalidRecord(at or "value", fault)

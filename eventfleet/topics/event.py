@@ -7,8 +7,8 @@ import msgspec
 from msgspec import Meta
 
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.values import MAX_ID_CHARS
 
-MAX_ID_CHARS = 255
 MAX_EVENT_BYTES = 950_000
 
 DomainName = Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_-]{0,99}\Z")]

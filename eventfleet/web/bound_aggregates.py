@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from eventfleet.stores.contracts.views import AggregateSelection
-from eventfleet.topics.event import MAX_ID_CHARS
+from eventfleet.topics.values import MAX_ID_CHARS
 
 IDS_CLAIM, PREFIXES_CLAIM = "aggregate_ids", "aggregate_prefixes"
 

@@ -18,7 +18,6 @@ from eventfleet.deciders.outcomes import (
     VersionConflict,
     outcome_fields,
 )
-from eventfleet.model.command_rules import command_class
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import SendOptions
 from eventfleet.stores.contracts import Disposition, Stage
@@ -56,7 +55,7 @@ from eventfleet.web.problems import (
     RequestRefused,
     invalid,
 )
-from eventfleet.web.request_body import floats_to_integers, json_object
+from eventfleet.web.request_body import json_object
 from eventfleet.web.requests import (
     CORRELATION_ID,
     PREFER,
@@ -95,14 +94,13 @@ async def send(context: RequestContext) -> Response:
     """
     request, services = context.request, context.services
     command = path_part(request, "command")
-    typed = _has_typed_payload(command, services.domain)
+    _require_command(command, services.domain)
     key = header(request, IDEMPOTENCY_KEY)
     command_id = key or _ids.new()
     options = _send_options(context, command_id, is_new=not key)
     responder = _Responder(command_id, 200 if services.domain.synchronous else 202)
     with context.bodies.hold(context.grant.caller) as held:
         data = await json_object(context, held, or_empty=True)
-        data = floats_to_integers(data) if typed else data
         try:
             return await _send(context, command, data, options, responder)
         except InvalidRecord as error:
@@ -127,10 +125,10 @@ async def _send(
     return responder.respond(waited.outcome, waited.stage, waited.disposition)
 
 
-def _has_typed_payload(command: str, domain: Domain[Any]) -> bool:
-    """Checks the command's declaration. RequestRefused: the domain has no such command."""
+def _require_command(command: str, domain: Domain[Any]) -> None:
+    """RequestRefused: the domain has no such command."""
     try:
-        return command_class(domain.rule(command)) is not None
+        domain.rule(command)
     except InvalidRecord as error:
         raise RequestRefused(UNKNOWN_COMMAND, error.reason) from None
 

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from eventfleet.topics.codec import convert
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_ID_CHARS
+from eventfleet.topics.values import MAX_ID_CHARS
 from eventfleet.web.bodies import DeadLetterPage, DiscardResult, RedriveResult
 from eventfleet.web.context import RequestContext
 from eventfleet.web.operation import Operation

@@ -11,7 +11,7 @@ from msgspec.structs import fields
 
 from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
-from eventfleet.topics.event import MAX_ID_CHARS
+from eventfleet.topics.values import MAX_ID_CHARS
 from eventfleet.web.bodies import (
     JSON,
     NDJSON,

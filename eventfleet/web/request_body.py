@@ -18,9 +18,6 @@ QUICK_SECONDS = 0.01
 VALUE_BYTES = 128
 """The memory that one parsed value takes, about and at most."""
 
-FIRST_INEXACT_FLOAT = 2**53
-"""From here on, a float may stand for an integer beside it."""
-
 
 async def json_object(
     context: RequestContext, held: HeldShare, *, or_empty: bool = False
@@ -53,17 +50,6 @@ async def json_object(
 
 def _no_json(media_type: str) -> RequestRefused:
     return RequestRefused(NOT_JSON, f"the Content-Type is {media_type or 'absent'}, not {JSON}")
-
-
-def floats_to_integers(value: Any) -> Any:
-    """Converts floats such as 5.0, which are integers in JSON Schema, where that loses nothing."""
-    if isinstance(value, float) and value.is_integer() and abs(value) < FIRST_INEXACT_FLOAT:
-        return int(value)
-    if isinstance(value, dict):
-        return {name: floats_to_integers(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [floats_to_integers(inner) for inner in value]
-    return value
 
 
 async def _receive_in_time(context: RequestContext, held: HeldShare) -> bytes:

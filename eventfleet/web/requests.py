@@ -7,8 +7,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.requests import Request
 
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_ID_CHARS
-from eventfleet.topics.values import decode_text
+from eventfleet.topics.values import MAX_ID_CHARS, check_identifier, decode_text
 from eventfleet.web.problems import RequestRefused, invalid
 
 HEADERS_SCOPE_KEY = "eventfleet.headers"
@@ -33,13 +32,11 @@ def path_part(request: Request, name: str) -> str:
     text: str = request.scope["path_params"][name]
     try:
         text = decode_text(unquote_to_bytes(text)) if "%" in text else text
+        return check_identifier(text)
     except InvalidRecord as error:
         raise invalid(name, error.reason) from None
-    if len(text) > MAX_ID_CHARS:
-        raise invalid(name, f"has {len(text)} characters; the limit is {MAX_ID_CHARS}")
-    if "\0" in text:
-        raise invalid(name, "contains a NUL character")
-    return text
+    except ValueError as error:
+        raise invalid(name, str(error)) from None
 
 
 def raw_header(request: Request, name: str) -> str | None:

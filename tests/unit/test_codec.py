@@ -204,10 +204,10 @@ def test_an_attribute_of_a_wrong_type_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["id", "type", "subject"])
 def test_an_identifier_is_neither_empty_nor_too_long_nor_holds_a_nul(name: str) -> None:
-    assert refused(on_wire(**{name: ""})) == (name, "Expected `str` of length >= 1")
+    assert refused(on_wire(**{name: ""})) == (name, "is empty")
     assert refused(on_wire(**{name: "é" * (MAX_ID_CHARS + 1)})) == (
         name,
-        "Expected `str` of length <= 255",
+        "has more than 255 characters",
     )
     assert refused(on_wire(**{name: "a\0b"})) == (name, "has a NUL")
     decode(on_wire(**{name: "é" * MAX_ID_CHARS}))
@@ -362,6 +362,7 @@ BEYOND = [
     "18446744073709551615",
     "18446744073709551616",
     "123456789012345678901234567890",
+    "1" + "0" * 400,
 ]
 
 
@@ -378,10 +379,11 @@ def test_a_number_beyond_int64_is_refused_wherever_it_is(
 
 @pytest.mark.parametrize(("place", "field"), PLACES)
 def test_a_number_beyond_a_double_is_refused_wherever_it_is(place: str, field: str) -> None:
-    for number in ("1e400", "-1e400", "1" + "0" * 400):
+    for number in ("1e400", "-1e400", "1.5e999"):
         with pytest.raises(InvalidRecord) as caught:
             parse((place % number).encode())
-        assert caught.value.reason.startswith("is not JSON: number")
+        assert caught.value.field == field
+        assert caught.value.reason.endswith("is beyond a 64-bit float")
 
 
 @pytest.mark.parametrize("number", BEYOND)

@@ -144,7 +144,7 @@ def test_a_row_without_id_or_actor_names_line_and_column_and_the_next_are_read(
         "a.csv, line 2: id: is missing",
         "a.csv, line 3: sender: is missing",
         "a.csv, line 4: sent: '1 March' is not a time",
-        "a.csv, line 5: id: has 256 characters, the limit is 255",
+        "a.csv, line 5: id: has more than 255 characters",
     ]
 
 
@@ -189,7 +189,7 @@ def test_each_bad_row_is_named_and_the_good_ones_are_read(tmp_path: Path) -> Non
         "a.csv, line 6: time:timestamp: '2011-99-01' is not a time",
         "a.csv, line 7: time:timestamp: is missing",
         "a.csv, line 8: concept:name: is missing",
-        "a.csv, line 9: case:concept:name: has 256 characters, the limit is 255",
+        "a.csv, line 9: case:concept:name: has more than 255 characters",
     ]
 
 

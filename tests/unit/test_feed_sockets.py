@@ -295,7 +295,7 @@ def test_a_room_may_have_any_name(local: TestClient) -> None:
 
 def test_an_invalid_path_is_refused_before_the_socket_is_open(local: TestClient) -> None:
     status, detail = refused(local, "/rooms/r%00/socket")
-    assert (status, detail) == (422, "id: contains a NUL character")
+    assert (status, detail) == (422, "id: has a NUL")
 
 
 def test_foreign_messages_of_the_channels_are_passed_over(

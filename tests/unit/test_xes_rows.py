@@ -44,7 +44,7 @@ def test_bad_events_are_named_and_the_others_are_read() -> None:
         ("permit-8", "Decide", 4),
     ]
     assert problems == [
-        "permits.xes, event 2: fee: 'twelve' is not of type int",
+        "permits.xes, event 2: fee: 'twelve' is not a number",
         "permits.xes, event 3: case:concept:name: is missing",
     ]
 
@@ -52,14 +52,17 @@ def test_bad_events_are_named_and_the_others_are_read() -> None:
 @pytest.mark.parametrize(
     ("attribute", "problem"),
     [
-        ('<int key="n" value="9223372036854775808"/>', "n: '9223372036854775808' is not of"),
-        ('<int key="n" value="1_000"/>', "n: '1_000' is not of type int"),
-        ('<float key="n" value="١٢"/>', "n: '١٢' is not of type float"),
-        ('<float key="n" value="NaN"/>', "n: 'NaN' is not of type float"),
-        ('<boolean key="n" value="yes"/>', "n: 'yes' is not of type boolean"),
+        (
+            '<int key="n" value="9223372036854775808"/>',
+            "n: 9223372036854775808 is beyond a 64-bit integer",
+        ),
+        ('<int key="n" value="1_000"/>', "n: '1_000' is not a number"),
+        ('<float key="n" value="١٢"/>', "n: '١٢' is not a number"),
+        ('<float key="n" value="NaN"/>', "n: 'NaN' is not a number"),
+        ('<boolean key="n" value="yes"/>', "n: 'yes' is not a boolean"),
         ('<string key="n"/>', "n: has no value"),
         ('<string key="n" value="1"/><string key="n" value="2"/>', "n: occurs twice"),
-        ('<container key="n"><int key="m" value="x"/></container>', "m: 'x' is not of type int"),
+        ('<container key="n"><int key="m" value="x"/></container>', "m: 'x' is not a number"),
     ],
 )
 def test_an_attribute_without_a_usable_value(tmp_path: Path, attribute: str, problem: str) -> None:
@@ -77,7 +80,7 @@ def test_a_bad_attribute_of_a_trace_costs_the_events_of_that_trace(tmp_path: Pat
     rows, problems = read(write(tmp_path / "a.xes", content))
     assert [r.case for r in rows] == ["c-2"]
     assert problems == [
-        f"a.xes, event {number}: case:area: 'x' is not of type int" for number in (1, 2)
+        f"a.xes, event {number}: case:area: 'x' is not a number" for number in (1, 2)
     ]
 
 
