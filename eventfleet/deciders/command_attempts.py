@@ -79,6 +79,11 @@ class Attempt(Struct, eq=False):
     sees: dict[str, str] = {}
     seen: dict[str, EventRecord] = {}
 
+    @property
+    def waits_for_stream(self) -> bool:
+        """True for a role's command, whose reply is a record of the stream itself."""
+        return self.permit is not None
+
     def begin(self) -> None:
         """Start over."""
         self.progress, self.live, self.made, self.seen = BEGUN, None, None, {}

@@ -1,8 +1,9 @@
 """EventPublisher: produces the stored events of synchronous commands to `<domain>.events`."""
 
 import asyncio
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from eventfleet.stores.contracts import Clock, LogWriter
 from eventfleet.stores.errors import ServerUnavailable
@@ -12,7 +13,19 @@ from eventfleet.topics.partitioner import Destination, destination_of
 from eventfleet.topics.record import ProducerRecord
 
 MIN_WAIT_SECONDS = 0.05
-CLOSE_SECONDS = 1.0
+MAX_UNACKNOWLEDGED_RECORDS = 1_000
+MAX_UNACKNOWLEDGED_BYTES = 8_000_000
+MAX_UNACKNOWLEDGED_AGE = timedelta(seconds=1)
+DRAIN_SECONDS = 5.0
+CANCEL_SECONDS = 1.0
+
+
+class Produce(NamedTuple):
+    """A produce that is not acknowledged yet."""
+
+    records: int
+    bytes: int
+    began: datetime
 
 
 class EventPublisher:
@@ -24,7 +37,8 @@ class EventPublisher:
 
     def __init__(self, writer: LogWriter, clock: Clock, *, partitions: int) -> None:
         self._writer, self._clock, self._partitions = writer, clock, partitions
-        self._produces: set[asyncio.Task[bool]] = set()
+        self._produces: dict[asyncio.Task[bool], Produce] = {}  # in the order of their beginning
+        self._failing = False
 
     def destination(self, event: EventRecord) -> Destination:
         return destination_of(event, self._partitions)
@@ -35,25 +49,56 @@ class EventPublisher:
         After it the produce goes on: a producer whose produce is interrupted would be dropped.
         """
         left = (deadline - self._clock.steady()).total_seconds()
+        task = self._start(events)
+        done, _ = await asyncio.wait({task}, timeout=max(left, MIN_WAIT_SECONDS))
+        return bool(done) and task.result()
+
+    @property
+    def keeps_up(self) -> bool:
+        """True while what is stored may be produced behind the answer: waiting for the stream is
+        otherwise the only brake, and a sweep brings back only some hundred events a second."""
+        waiting = self._produces.values()
+        if self._failing or not waiting:
+            return not self._failing
+        return (
+            sum(each.records for each in waiting) < MAX_UNACKNOWLEDGED_RECORDS
+            and sum(each.bytes for each in waiting) < MAX_UNACKNOWLEDGED_BYTES
+            and self._clock.steady() - next(iter(waiting)).began < MAX_UNACKNOWLEDGED_AGE
+        )
+
+    def publish_later(self, events: Sequence[EventRecord], fail: Callable[[], None]) -> None:
+        """Produce stored events meanwhile; `fail` is called when the stream does not take them."""
+
+        def end(task: asyncio.Task[bool]) -> None:
+            if task.cancelled() or not task.result():
+                fail()
+
+        self._start(events).add_done_callback(end)
+
+    async def close(self) -> None:
+        """Wait for what is not acknowledged yet, unless the stream is away; then give it up."""
+        if self._produces and not self._failing:
+            await asyncio.wait(self._produces, timeout=DRAIN_SECONDS)
+        for task in list(self._produces):
+            task.cancel()
+        if self._produces:
+            await asyncio.wait(self._produces, timeout=CANCEL_SECONDS)
+
+    def _start(self, events: Sequence[EventRecord]) -> asyncio.Task[bool]:
         records = [
             self.destination(each).record(each.aggregate_id, encode(each)) for each in events
         ]
         task = asyncio.create_task(self._produce(records))
-        self._produces.add(task)
-        task.add_done_callback(self._produces.discard)
-        done, _ = await asyncio.wait({task}, timeout=max(left, MIN_WAIT_SECONDS))
-        return bool(done) and task.result()
-
-    async def close(self) -> None:
-        """Give up what is not acknowledged yet."""
-        for task in self._produces:
-            task.cancel()
-        if self._produces:
-            await asyncio.wait(self._produces, timeout=CLOSE_SECONDS)
+        size = sum(len(each.value or b"") for each in records)
+        self._produces[task] = Produce(len(records), size, self._clock.steady())
+        task.add_done_callback(self._produces.pop)
+        return task
 
     async def _produce(self, records: list[ProducerRecord]) -> bool:
         try:
             await self._writer.produce(records)
         except ServerUnavailable:
+            self._failing = True
             return False
+        self._failing = False
         return True

@@ -3,7 +3,8 @@
 The Querier reads the latest states, and whether the commands are known already, in one query. The
 Manager validates: the domain decides on the state. The Commander dispenses the event numbers, puts
 the events, and saves the states as snapshots behind the answers. The Manager produces the events to
-the message stream. A command whose number another writer has taken is decided again, unless it
+the message stream, behind the answer as long as the stream keeps up: a command is accepted once its
+events are stored. A command whose number another writer has taken is decided again, unless it
 names the version that it was decided on: then it is a conflict with the one found.
 
 A command is first decided optimistically, on the cached state as it is. Only events may come of
@@ -16,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -275,12 +277,20 @@ class Manager:
         events = [each.made.events for each in stored if each.made]
         if self._announce:
             self._announce([*chain(*events)])
-        published = await self._publisher.publish([each[-1] for each in events], deadline)
-        if not published:
-            self.statistics.unpublished += len(stored)
+        latest, published = [each[-1] for each in events], True
+        if stored[0].waits_for_stream or not self._publisher.keeps_up:
+            published = await self._publisher.publish(latest, deadline)
+            if not published:
+                self._count_unpublished(len(stored))
+        else:
+            fail = partial(self._count_unpublished, len(stored))
+            self._publisher.publish_later(latest, fail)
         for attempt, own in zip(stored, events, strict=True):
             place = self._publisher.destination(own[0]).name
             attempt.end(Accepted(own[0].id, place, own[-1].version, published))
+
+    def _count_unpublished(self, commands: int) -> None:
+        self.statistics.unpublished += commands
 
     async def _repeat(self, attempt: Attempt, first: EventRecord) -> None:
         place = self._publisher.destination(first).name

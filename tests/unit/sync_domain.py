@@ -145,12 +145,12 @@ class SyncFixture:
         self.querier = Querier(self.domain, stores, self.clock, cache=LruCache(self._cached))
         self.saver = SnapshotSaver(self.domain, self.snapshots, self.clock, limit=1000)
         self.commander = Commander(self.store, self.saver, partitions=1)
-        publisher = EventPublisher(self.producer, self.clock, partitions=1)
+        self.publisher = EventPublisher(self.producer, self.clock, partitions=1)
         manager = Manager(
             self.domain,
             self.querier,
             self.commander,
-            publisher,
+            self.publisher,
             self.clock,
             announce=self._announce,
         )
@@ -166,10 +166,15 @@ class SyncFixture:
     async def send(self, name: str, id: str = "", aggregate: str = "a", **data: Any) -> Outcome:
         return (await self.decide(ask(name, id, aggregate, **data)))[0]
 
-    async def decide(self, *requests: StateCommand, seconds: float = 10) -> list[Outcome]:
+    async def decide(
+        self, *requests: StateCommand, seconds: float = 10, settle: bool = True
+    ) -> list[Outcome]:
+        """Decide, and let the stream take what is produced behind the answers."""
         outcomes: dict[int, Outcome] = {}
         deadline = self.clock.steady() + timedelta(seconds=seconds)
         await self.manager.decide(requests, deadline, outcomes.__setitem__)
+        if settle and (produces := self.publisher._produces):
+            await asyncio.wait(produces)
         return [outcomes[index] for index in range(len(requests))]
 
     async def stored(self, aggregate: str = "a") -> list[EventRecord]:

@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from eventfleet.deciders import event_publisher
 from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
     Failed,
     IdReused,
+    Outcome,
     Rejected,
     Repeated,
     Unavailable,
@@ -497,28 +500,93 @@ async def test_no_other_waits_again_with_an_aggregate_whose_put_was_not_answered
 async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(
     desk: SyncFixture,
 ) -> None:
-    desk.producer.before["produce"] = 1
-    assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 1, False)
-    assert desk.produced() == []
+    desk.producer.before["produce"] = 2
+    assert await desk.send("PutIn", "1", cents=1) == Accepted(id_of("1"), PLACE, 1)
     assert desk.manager.statistics.unpublished == 1
-    assert isinstance(await desk.send("PutIn", cents=1), Accepted)
-    assert [event.version for event in desk.produced()] == [2]
+    assert await desk.send("PutIn", "2", cents=1) == Accepted(id_of("2"), PLACE, 2, False)
+    assert desk.manager.statistics.unpublished == 2
+    assert desk.produced() == []
+    assert await desk.send("PutIn", "3", cents=1) == Accepted(id_of("3"), PLACE, 3)
+    assert [event.version for event in desk.produced()] == [3]
 
 
-async def test_what_the_stream_takes_after_the_deadline_is_not_broken_off(
-    desk: SyncFixture,
-) -> None:
-    release, produce = asyncio.Event(), desk.producer.produce  # type: ignore[attr-defined]
+@pytest.fixture
+def stream(desk: SyncFixture) -> asyncio.Event:
+    """Set once the stream acknowledges; until then each produce waits."""
+    acknowledges, produce = asyncio.Event(), desk.producer.produce  # type: ignore[attr-defined]
 
     async def late(records: Any) -> Any:
-        await release.wait()
+        await acknowledges.wait()
         return await produce(records)
 
     desk.producer.produce = late  # type: ignore[attr-defined]
-    (outcome,) = await desk.decide(ask("PutIn", "1", cents=1), seconds=0.1)
-    assert outcome == Accepted(id_of("1"), PLACE, 1, False)
-    release.set()
+    return acknowledges
+
+
+async def put_one(desk: SyncFixture, seconds: float = 10) -> bool:
+    """Whether a command is told that the stream has its event, or is about to."""
+    (outcome,) = await desk.decide(ask("PutIn", cents=1), seconds=seconds, settle=False)
+    assert isinstance(outcome, Accepted)
+    return outcome.published
+
+
+async def test_a_command_is_accepted_once_stored_before_the_stream_has_it(
+    desk: SyncFixture, stream: asyncio.Event
+) -> None:
+    assert await put_one(desk)
+    assert (len(await desk.stored()), desk.produced()) == (1, [])
+    stream.set()
     await until(desk.produced)
+    assert desk.manager.statistics.unpublished == 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "most"),
+    [
+        ("MAX_UNACKNOWLEDGED_RECORDS", 1),
+        ("MAX_UNACKNOWLEDGED_BYTES", 1),
+        ("MAX_UNACKNOWLEDGED_AGE", timedelta(0)),
+    ],
+)
+async def test_a_command_waits_for_a_stream_that_does_not_keep_up(
+    desk: SyncFixture, stream: asyncio.Event, monkeypatch: pytest.MonkeyPatch, limit: str, most: Any
+) -> None:
+    monkeypatch.setattr(event_publisher, limit, most)
+    assert await put_one(desk)
+    assert not await put_one(desk, seconds=0.1)
+    assert desk.manager.statistics.unpublished == 1
+    stream.set()  # what it takes after the deadline is not broken off
+    await until(lambda: len(desk.produced()) == 2)
+    assert await put_one(desk)
+
+
+async def test_a_roles_command_waits_for_the_stream(
+    desk: SyncFixture, stream: asyncio.Event
+) -> None:
+    async def permit() -> None:
+        pass
+
+    outcomes: list[Outcome] = []
+    deadline = desk.clock.steady() + timedelta(seconds=0.1)
+    await desk.manager.decide(
+        [ask("PutIn", cents=1)], deadline, lambda _, outcome: outcomes.append(outcome), permit
+    )
+    assert [isinstance(each, Accepted) and each.published for each in outcomes] == [False]
+
+
+async def test_the_end_of_a_manager_waits_for_what_the_stream_has_not_acknowledged() -> None:
+    desk = SyncFixture()
+    async with desk.open():
+        produce = desk.producer.produce  # type: ignore[attr-defined]
+
+        async def late(records: Any) -> Any:
+            await asyncio.sleep(0.05)
+            return await produce(records)
+
+        desk.producer.produce = late  # type: ignore[attr-defined]
+        assert await put_one(desk)
+        assert desk.produced() == []
+    assert len(desk.produced()) == 1
 
 
 async def test_after_the_deadline_nothing_is_begun(desk: SyncFixture) -> None:
