@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from glob import glob
 from pathlib import Path
+from typing import ClassVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from eventsourcing.application import AggregateNotFoundError, Application
@@ -40,7 +41,7 @@ class Account(Aggregate):
 
 
 class Accounts(Application[UUID]):
-    snapshotting_intervals = {Account: SNAPSHOT_EVENTS}
+    snapshotting_intervals: ClassVar[dict[type[Account], int]] = {Account: SNAPSHOT_EVENTS}
 
     def deposit(self, name: str) -> None:
         try:

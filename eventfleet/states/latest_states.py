@@ -1,5 +1,6 @@
 """LatestStates: builds the latest states of aggregates, which the Querier answers with."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventKey, EventRecord
 
 MAX_BATCH_EVENTS = 500
+SHORT_HISTORY_EVENTS = 100
 
 
 class LatestStateQuery(NamedTuple):
@@ -86,7 +88,37 @@ class LatestStates:
         another. A single query is answered however many events there are.
         """
         cached = {query.aggregate_id: self._cache.take(query.aggregate_id) for query in queries}
-        bases = await self._bases(cached)
+        if len(queries) == 1 and None in cached.values():
+            return [await self._build_cold(queries[0])]
+        return await self._build_all(queries, cached, await self._bases(cached))
+
+    async def _build_cold(self, query: LatestStateQuery) -> LatestStateResult:
+        """Build a state that is not cached: snapshot and events are read side by side, which
+        suffices for a short history.
+
+        A snapshot above these events was saved meanwhile: then they are read again, since the
+        queried event may be among those between.
+        """
+        aggregate_id, event_id, seen = query
+        bases, read = await asyncio.gather(
+            self._bases({aggregate_id: None}),
+            self._stores.events.tails(
+                [TailQuery(aggregate_id, 0, event_id, seen)], SHORT_HISTORY_EVENTS
+            ),
+        )
+        live, events = bases[aggregate_id], read[0].events if read else []
+        if read and live.version <= (events[-1].version if events else 0):
+            behind = [event for event in events if event.version > live.version]
+            return self._fold(live, read[0]._replace(events=behind))
+        (result,) = await self._build_all([query], {aggregate_id: None}, bases)
+        return result
+
+    async def _build_all(
+        self,
+        queries: Sequence[LatestStateQuery],
+        cached: dict[str, LiveState | None],
+        bases: dict[str, LiveState],
+    ) -> list[LatestStateResult]:
         wanted = [
             TailQuery(each, bases[each].version, event_id, seen) for each, event_id, seen in queries
         ]
