@@ -110,8 +110,10 @@ class KeptBuilds:
         return all(view.name in ready for view in self._domain.views)
 
     @property
-    def are_ready(self) -> bool:
-        return all(projector.ready for projector in self.projectors.values())
+    def are_read(self) -> bool:
+        """True when all are ready, and queries read each: none is to be made live soon."""
+        ready = all(projector.ready for projector in self.projectors.values())
+        return ready and self.projectors.keys() == self.read
 
     def behind(self) -> list[tuple[BuildKey, ViewProjector]]:
         """Return the builds that are to be brought up to date: a stale one only if queries read it,

@@ -176,7 +176,7 @@ class ProjectRole:
 
     @property
     def at_rest(self) -> bool:
-        return self._kept.are_ready and not self._parking.aggregates
+        return self._kept.are_read and not self._parking.aggregates
 
     async def close(self) -> None:
         self._choice.close()

@@ -135,9 +135,11 @@ async def test_a_higher_version_is_built_by_itself_and_made_live_when_all_are_re
     assert numbers(servers) == (1, 2)
     assert progress(servers, 2, 0).ready
     assert not progress(servers, 2, 1).ready
+    assert not first.at_rest  # it makes the build live as soon as the other partition is ready
     second = await opened(servers, 1, TWO)
     await tick(servers, first, second, times=20)
     assert numbers(servers) == (2, None)
+    assert first.at_rest
     servers.check(TWO)
 
 
