@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from eventfleet.documents.diff import ChangeOperation, Diff
-from eventfleet.documents.stored_diff import from_stored_diff, to_stored_diff
+from eventfleet.documents.stored_diff import from_stored_diff
 from eventfleet.model.value_copy import copy_value
 from eventfleet.topics.event import EventRecord
 
@@ -42,24 +42,6 @@ class ChangeData(msgspec.Struct, frozen=True, kw_only=True):
     operation: ChangeOperation
     diff: Diff
     metadata: dict[str, Any] = {}
-
-
-def to_event(change: Change, domain: str, type: str) -> EventRecord:
-    """Return the event that keeps a change."""
-    metadata = {name: each for name, each in change.metadata.items() if name != CREATED_DOC}
-    data = ChangeData(
-        operation=change.operation, diff=to_stored_diff(change.diff), metadata=metadata
-    )
-    return EventRecord(
-        id=change.id,
-        type=type,
-        domain=domain,
-        aggregate_id=change.document_id,
-        time=change.timestamp,
-        data=msgspec.to_builtins(data),
-        version=change.version,
-        actor=change.client_id,
-    )
 
 
 def to_change(event: EventRecord) -> Change:

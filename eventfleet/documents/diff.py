@@ -1,17 +1,20 @@
 """Diff: what one change made of a document, as RFC 7396 and RFC 6902 patches."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import jsonpatch
 import msgspec
 import orjson
 from jsonpatch import JsonPatchException, JsonPointerException
+from msgspec.structs import replace
 
 Json = dict[str, Any]
 
+ROOT = ""
+MIN_OPERATION_BYTES = 27
+"""Those of the removal of an element."""
 MAX_LIST_PATCH_SHARE = 0.25
 """A patch of a list that is larger than this share of the new list replaces the list instead."""
 
@@ -47,47 +50,44 @@ class Diff(msgspec.Struct, frozen=True, kw_only=True):
         return ChangeOperation.CREATE if self.is_new else ChangeOperation.UPDATE
 
 
-def make_diff(before: Json | None, after: Json | None, version: int) -> Diff:
-    """Compare a document before and after a change to `version`; None stands for no document."""
+class MadeDiff(NamedTuple):
+    """The difference between two documents: whole, and as it is stored (see `stored_diff`)."""
+
+    operation: ChangeOperation
+    diff: Diff
+    stored: Diff
+
+
+def make_diff(before: Json | None, after: Json | None, version: int) -> MadeDiff:
+    """Compare a document before and after a change to `version`; None stands for no document.
+
+    The JSON Patch is tried. It moves and copies nothing between fields, so that each value lies at
+    its own path.
+    """
     if after is None:
-        return Diff(version=version, is_deleted=True)
-    patch = make_json_patch(before or {}, after)
-    return Diff(
+        deleted = Diff(version=version, is_deleted=True)
+        return MadeDiff(ChangeOperation.DELETE, deleted, deleted)
+    start, is_right = before or {}, False
+    patch: list[Json] = []
+    merge_patch, lists = _compare(start, after, ROOT, patch)
+    with suppress(JsonPatchException, JsonPointerException):
+        copy = orjson.loads(orjson.dumps(start))
+        is_right = are_same(jsonpatch.apply_patch(copy, patch, in_place=True), after)
+    if not is_right:
+        patch, lists = [{"op": "replace", "path": ROOT, "value": after}], merge_patch
+    diff = Diff(
         version=version,
         is_new=before is None,
         has_changes=before is None or bool(patch),
-        merge_patch=make_merge_patch(before or {}, after),
+        merge_patch=merge_patch,
         json_patch=patch,
     )
-
-
-def make_json_patch(before: Json, after: Json) -> list[Json]:
-    """Return a JSON Patch that turns `before` into `after`, tried on `before`.
-
-    It moves and copies nothing between fields, so that each value lies at its own path.
-    """
-    patch = _patch(before, after, "")
-    with suppress(JsonPatchException, JsonPointerException):
-        copy = orjson.loads(orjson.dumps(before))
-        if are_same(jsonpatch.apply_patch(copy, patch, in_place=True), after):
-            return patch
-    return [{"op": "replace", "path": "", "value": after}]
-
-
-def make_merge_patch(before: Json, after: Json) -> Json:
-    """Return the JSON Merge Patch (RFC 7396, section 2) that turns `before` into `after`.
-
-    No kept library tells 1 from true and 1.0, as the exact patch beside it does.
-    """
-    patch: Json = dict.fromkeys(before.keys() - after.keys())
-    for name, value in after.items():
-        known = before.get(name)
-        if isinstance(value, dict) and isinstance(known, dict):
-            if inner := make_merge_patch(known, value):
-                patch[name] = inner
-        elif name not in before or not are_same(known, value):
-            patch[name] = value
-    return patch
+    if not diff.is_new:
+        return MadeDiff(ChangeOperation.UPDATE, diff, replace(diff, merge_patch=lists))
+    created = replace(
+        diff, merge_patch={}, json_patch=[{"op": "add", "path": ROOT, "value": after}]
+    )
+    return MadeDiff(ChangeOperation.CREATE, diff, created)
 
 
 def are_same(one: Any, other: Any) -> bool:
@@ -126,49 +126,53 @@ def apply_merge_patch(before: Json, patch: Json) -> Json:
     return after
 
 
-def _patch(before: Any, after: Any, path: str) -> list[Json]:
-    """Return the patch of one value at a path, a JSON Pointer (RFC 6901)."""
-    if isinstance(before, dict) and isinstance(after, dict):
-        paths = {n: f"{path}/{n.replace('~', '~0').replace('/', '~1')}" for n in before | after}
-        patch = [{"op": "remove", "path": paths[name]} for name in before if name not in after]
-        for name, value in after.items():
-            if name in before:
-                patch += _patch(before[name], value, paths[name])
-            else:
-                patch.append({"op": "add", "path": paths[name], "value": value})
-        return patch
-    if are_same(before, after):
-        return []
-    if isinstance(before, list) and isinstance(after, list):
-        return _list_patch(before, after, path)
-    return [{"op": "replace", "path": path, "value": after}]
+def _compare(before: Json, after: Json, path: str, patch: list[Json]) -> tuple[Json, Json]:
+    """Append to the JSON Patch of an object at a path, a JSON Pointer (RFC 6901).
+
+    Return its JSON Merge Patch, and the part of that which does not follow from the JSON Patch: the
+    lists that are patched by elements. No kept library tells 1 from true and from 1.0.
+    """
+    merge_patch: Json = {}
+    lists: Json = {}
+    paths = {n: f"{path}/{n.replace('~', '~0').replace('/', '~1')}" for n in before | after}
+    for name in [name for name in before if name not in after]:
+        merge_patch[name] = None
+        patch.append({"op": "remove", "path": paths[name]})
+    for name, value in after.items():
+        known = before.get(name)
+        if name not in before:
+            merge_patch[name] = value
+            patch.append({"op": "add", "path": paths[name], "value": value})
+        elif isinstance(value, dict) and isinstance(known, dict):
+            inner, inner_lists = _compare(known, value, paths[name], patch)
+            merge_patch |= {name: inner} if inner else {}
+            lists |= {name: inner_lists} if inner_lists else {}
+        elif not are_same(known, value):
+            merge_patch[name] = value
+            elements: list[Json] = []
+            if isinstance(value, list) and isinstance(known, list):
+                elements = _list_patch(known, value, paths[name])
+            if elements:
+                lists[name] = value
+            patch += elements or [{"op": "replace", "path": paths[name], "value": value}]
+    return merge_patch, lists
 
 
 def _list_patch(before: list[Any], after: list[Any], path: str) -> list[Json]:
-    """Return the patch of a list's elements, unless the whole list is hardly more to store."""
-    patch, size = [], 0
-    most = MAX_LIST_PATCH_SHARE * len(orjson.dumps(after))
-    for operation in _element_patches(before, after, path):
-        patch.append(operation)
-        size += len(orjson.dumps(operation))
-        if size > most:
-            return [{"op": "replace", "path": path, "value": after}]
-    return patch
-
-
-def _element_patches(before: list[Any], after: list[Any], path: str) -> Iterator[Json]:
-    start = _common_length(before, after)
-    end = _common_length(before[start:][::-1], after[start:][::-1])
+    """Return the patch of a list's elements; none where the whole list is hardly more to store."""
+    shorter = min(len(before), len(after))
+    changed = (n for n in range(shorter) if not are_same(before[n], after[n]))
+    start = next(changed, shorter)
+    changed = (n for n in range(shorter - start) if not are_same(before[~n], after[~n]))
+    end = next(changed, shorter - start)
     old, new = before[start : len(before) - end], after[start : len(after) - end]
-    for index in reversed(range(len(new), len(old))):
-        yield {"op": "remove", "path": f"{path}/{start + index}"}
+    most = MAX_LIST_PATCH_SHARE * len(orjson.dumps(after))
+    removed = reversed(range(len(new), len(old)))
+    patch = [{"op": "remove", "path": f"{path}/{start + index}"} for index in removed]
     for index, (one, other) in enumerate(zip(old, new, strict=False), start):
-        yield from _patch(one, other, f"{path}/{index}")
-    for index in range(len(old), len(new)):
-        yield {"op": "add", "path": f"{path}/{start + index}", "value": new[index]}
-
-
-def _common_length(one: list[Any], other: list[Any]) -> int:
-    pairs = enumerate(zip(one, other, strict=False))
-    shorter = min(len(one), len(other))
-    return next((index for index, pair in pairs if not are_same(*pair)), shorter)
+        _compare({f"{index}": one}, {f"{index}": other}, path, patch)
+        if len(patch) * MIN_OPERATION_BYTES > most:
+            return []
+    for index, value in enumerate(new[len(old) :], start + len(old)):
+        patch.append({"op": "add", "path": f"{path}/{index}", "value": value})
+    return patch if sum(len(orjson.dumps(each)) for each in patch) <= most else []

@@ -1,11 +1,16 @@
-"""DocumentCache: a bounded cache of stored documents, which the feed of changes makes invalid."""
+"""DocumentCache: the newest known versions of documents, and a bounded cache of the documents."""
 
+import asyncio
 import time
+from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.contracts.documents import StoredDocument
+
+MIN_KNOWN_VERSIONS = 10_000
 
 
 class DocumentForms(NamedTuple):
@@ -46,7 +51,8 @@ class DocumentCache:
     def __init__(self, capacity: int, seconds: float) -> None:
         self._seconds = seconds
         self._documents: LruCache[CachedDocument] = LruCache(capacity)
-        self._newest: LruCache[NewestVersion] = LruCache(capacity)
+        self._newest: LruCache[NewestVersion] = LruCache(max(capacity, MIN_KNOWN_VERSIONS))
+        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._moment = self._oldest_moment = 0
 
     @property
@@ -77,22 +83,47 @@ class DocumentCache:
         is_forgotten = moment is not None and moment < self._oldest_moment
         if is_forgotten or (known and document.version < known.version):
             return
-        self.note_version(text, document.version)
         expires = time.monotonic() + self._seconds
         self._documents.put(text, CachedDocument(document, is_adopted, expires, forms))
-        self._documents.trim()
+        self.note_version(text, document.version)
 
-    def note_version(self, text: str, version: int) -> None:
-        """Drop a document that is older than this version."""
+    def note_version(self, text: str, version: int) -> bool:
+        """Drop a document that is older than this version, and wake those who wait for it.
+
+        False: it was known.
+        """
         self._moment += 1
         known = self._newest.get(text)
-        if known is None or version > known.version:
-            self._newest.put(text, NewestVersion(version, self._moment))
-            for forgotten in self._newest.trim():
-                self._oldest_moment = max(self._oldest_moment, forgotten.moment)
+        if known is not None and version <= known.version:
+            return False
+        for forgotten in self._newest.put(text, NewestVersion(version, self._moment)):
+            self._oldest_moment = max(self._oldest_moment, forgotten.moment)
         cached = self._documents.peek(text)
         if cached is not None and cached.document.version < version:
             self._documents.take(text)
+        for arrived in self._waiting.get(text, ()):
+            arrived.set()
+        return True
+
+    def version(self, text: str) -> int:
+        """Return the newest version that is known of a document; 0: none is."""
+        known = self._newest.peek(text)
+        return known.version if known else 0
+
+    async def wait(self, text: str, seen: int, timeout: float) -> None:
+        """Wait until a version beyond `seen` is known of a document, or for `timeout` seconds."""
+        if self.version(text) > seen:
+            return
+        arrived = asyncio.Event()
+        self._waiting[text].add(arrived)
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await arrived.wait()
+        finally:
+            self._waiting[text].discard(arrived)
+            if not self._waiting[text]:
+                del self._waiting[text]
 
     def drop(self, text: str) -> None:
         """Forget a document, and each read of it that is under way."""

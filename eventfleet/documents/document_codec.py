@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 from uuid import UUID
 
 import msgspec
 
 from eventfleet.documents.errors import InvalidDocument
-from eventfleet.documents.exact_types import is_exact
+from eventfleet.documents.exact_types import INEXACT_TYPES, TIME_TYPES, may_hold
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.value_copy import has_shared_defaults
 from eventfleet.topics.codec import parse_encoded, to_invalid_record
@@ -56,48 +57,57 @@ class DocumentCodec(Generic[T]):
         self._id_attribute = id_field
         self._id_name, self._version_name = names[id_field], names.get(version_field)
         self._id_type: Any = get_type_hints(kind)[id_field]
-        self._shares_defaults, self._is_exact = has_shared_defaults(kind), is_exact(kind)
+        self._convert: Any = self._convert_model
+        if not self._is_pydantic:
+            self._convert = partial(msgspec.convert, type=kind, str_keys=True, dec_hook=_from_text)
+        self._shares_defaults = has_shared_defaults(kind)
+        self._is_exact = not may_hold(kind, INEXACT_TYPES)
+        self._may_hold_times = may_hold(kind, TIME_TYPES)
 
     @property
     def type_name(self) -> str:
         return str(self._kind.__name__)
 
-    def encode(self, document: T) -> tuple[Any, Fields]:
-        """Return a document's id and its fields as they are stored."""
+    def encode(self, document: T) -> Fields:
+        """Return a document's fields as they are stored."""
         if not isinstance(document, self._kind):
             raise InvalidDocument("document", f"is no {self.type_name}, but {document!r:.80}")
         value = document.model_dump(warnings=False) if self._is_pydantic else document
         try:
-            fields = _truncate_times(
-                msgspec.to_builtins(
-                    value, builtin_types=STORED_TYPES, str_keys=True, enc_hook=_to_text
-                )
+            fields: Fields = msgspec.to_builtins(
+                value, builtin_types=STORED_TYPES, str_keys=True, enc_hook=_to_text
             )
+            if self._may_hold_times:
+                fields = _truncate_times(fields)
         except (TypeError, ValueError, RecursionError) as error:
             raise InvalidDocument("document", str(error)) from None
         if self._version_name:
             fields.pop(self._version_name, None)
         fields.pop(self._id_name)
-        return self._check_id(document), fields
+        return fields
 
-    def encode_valid(self, document: T, version: int) -> EncodedDocument:
+    def encode_valid(self, document: T, version: int, stored_id: Any = None) -> EncodedDocument:
         """Encode a document that a program has made, and read it back at a version.
 
         Where the type may make something else of what it has encoded, that is stored instead.
-        InvalidDocument: a field is of another type, or JSON can't hold its value.
+        InvalidDocument: it is no longer the document with the stored id, a field is of another
+        type, or JSON can't hold its value.
         """
-        id, fields = self.encode(document)
-        json = self.to_json(fields)
-        json_bytes = check_json(json)
+        fields, id = self.encode(document), getattr(document, self._id_attribute)
+        if version == 1:
+            self._check_id(id)
+        if stored_id is not None and str(id) != str(stored_id):
+            raise InvalidDocument(self._id_attribute, f"was {stored_id}, and is now {id}")
+        json, json_bytes = to_valid_json(fields)
         value = self.decode(id, fields, version)
         if not self._is_exact:
-            fields = self.encode(value)[1]
+            fields = self.encode(value)
             json = self.to_json(fields)
         return EncodedDocument(id, fields, json, json_bytes, value)
 
     def normalize(self, id: Any, fields: Mapping[str, Any]) -> Fields:
         """Return the fields that the type has, defaults included, as they are stored."""
-        return self.encode(self.decode(id, fields, 0))[1]
+        return self.encode(self.decode(id, fields, 0))
 
     def decode(
         self,
@@ -111,11 +121,11 @@ class DocumentCodec(Generic[T]):
         It may share values with the fields, but none with another document. JSON has no `types` of
         its own.
         """
-        whole = {**fields, self._id_name: self.stored_id(id)}
+        whole = {**fields, self._id_name: str(id) if isinstance(id, UUID) else id}
         if self._version_name:
             whole[self._version_name] = version
         try:
-            document = self._validate(whole, types)
+            document: T = self._convert(whole, builtin_types=types)
         except msgspec.ValidationError as error:
             found = to_invalid_record(error)
             raise InvalidDocument(found.field, found.reason) from None
@@ -130,16 +140,15 @@ class DocumentCodec(Generic[T]):
 
         Only another program has stored such ones, in fields that no change has set since.
         """
-        json = self.to_json(fields)
         try:
-            check_json(json)
+            return to_valid_json(fields)[0]
         except InvalidDocument:
+            json = self.to_json(fields)
             return {name: value for name, value in json.items() if _fits_json({name: value})}
-        return json
 
     def from_json(self, id: Any, fields: Fields) -> Fields:
         """Return fields in JSON as they are stored."""
-        return self.encode(self.decode(id, fields, 0, ()))[1]
+        return self.encode(self.decode(id, fields, 0, ()))
 
     def parse_id(self, text: str) -> Any:
         """Return the id that has this text."""
@@ -153,12 +162,7 @@ class DocumentCodec(Generic[T]):
         """Return an id as the document collection has it."""
         return str(id) if isinstance(id, UUID) else id
 
-    def _validate(self, whole: Fields, types: tuple[type, ...]) -> T:
-        if not self._is_pydantic:
-            made: T = msgspec.convert(
-                whole, self._kind, builtin_types=types, str_keys=True, dec_hook=_from_text
-            )
-            return made
+    def _convert_model(self, whole: Fields, builtin_types: tuple[type, ...]) -> T:
         try:
             validated: T = self._kind.model_validate(whole, by_name=True, by_alias=False)
         except ValueError as error:
@@ -167,14 +171,12 @@ class DocumentCodec(Generic[T]):
             raise InvalidDocument(field or "document", str(first["msg"])) from None
         return validated
 
-    def _check_id(self, document: T) -> Any:
-        id = getattr(document, self._id_attribute)
+    def _check_id(self, id: Any) -> None:
         text = str(id)
         if id is None or isinstance(id, bool | float) or not text or "\0" in text:
             raise InvalidDocument(self._id_name, f"is no id: {id!r}")
         if len(text) > MAX_ID_CHARS:
             raise InvalidDocument(self._id_name, f"has more than {MAX_ID_CHARS} characters")
-        return id
 
 
 def _wire_names(kind: Any) -> dict[str, str]:
@@ -191,26 +193,27 @@ def _fields(kind: Any) -> Any:
     return info.fields
 
 
-def check_json(value: Fields) -> int:
-    """Return a value's bytes as JSON.
+def to_valid_json(fields: Mapping[str, Any]) -> tuple[Fields, int]:
+    """Return stored fields as JSON, and their bytes.
 
     InvalidDocument names the first field whose value JSON, or a store, can't hold.
     """
     try:
-        encoded = msgspec.json.encode(value)
-        kept = parse_encoded(encoded)
+        encoded = msgspec.json.encode(fields, enc_hook=_to_text)
+        json: Fields = parse_encoded(encoded)
+        is_kept = json == msgspec.to_builtins(fields, enc_hook=_to_text)
     except InvalidRecord as error:
         raise InvalidDocument(error.field, error.reason) from None
     except ValueError as error:
         raise InvalidDocument("document", str(error)) from None
-    if kept != value:
+    if not is_kept:
         raise InvalidDocument("document", "holds a number that JSON can't: infinite, or none")
-    return len(encoded)
+    return json, len(encoded)
 
 
 def _fits_json(value: Fields) -> bool:
     try:
-        check_json(value)
+        to_valid_json(value)
     except InvalidDocument:
         return False
     return True

@@ -38,14 +38,14 @@ class DocumentFolder(Generic[T]):
 
     def copy(self, present: CachedDocument) -> T:
         """Return a document that is there, which is the caller's own."""
-        copied: T = copy_value(self.forms(present).value)
+        copied: T = copy_value((present.forms or self.forms(present)).value)
         return copied
 
     def forms(self, present: CachedDocument) -> DocumentForms:
         """Return the forms of a document that is there; they are made once."""
         if present.forms is None:
             value, history = self.read(present.document), self.history(present.document) or {}
-            known = self._codec.to_json(self._codec.encode(value)[1])
+            known = self._codec.to_json(self._codec.encode(value))
             known = history if are_same(known, history) else known
             present.forms = DocumentForms(value, known, history)
         return present.forms

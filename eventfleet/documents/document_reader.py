@@ -9,7 +9,6 @@ from eventfleet.documents.document_folder import DocumentFolder, absent
 from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.projector import Projector
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
-from eventfleet.topics.event import EventKey
 
 T = TypeVar("T")
 
@@ -41,19 +40,14 @@ class DocumentReader(Generic[T]):
         """Return a document from the cache, which may be stale, or else from the store."""
         return self._cache.get(str(id)) or await self.load(id)
 
-    async def assume(self, id: Any) -> CachedDocument:
-        """Return a document as `current` does, for what an insertion or `is_latest` confirms: one
-        that is not stored is taken for absent."""
-        return self._cache.get(str(id)) or await self.load(id, may_be_absent=True)
-
     async def load(self, id: Any, *, may_be_absent: bool = False) -> CachedDocument:
         """Read a document and what its events say beyond it, and have it written if it lags."""
         text, stored_id = str(id), self._codec.stored_id(id)
         moment = self._cache.moment
         tail = await self._store.load(stored_id, text, may_be_absent=may_be_absent)
         document = self._folder.fold(tail.document or absent(stored_id), tail.events)
-        if tail.events:
-            await self.project(document)
+        if tail.events and not await self._projector.put(document):
+            await self.note_seen(text, document.version)
         if document.version:
             self._cache.put(text, document, tail.is_adopted, moment)
         is_assumed = may_be_absent and tail.document is None
@@ -89,11 +83,6 @@ class DocumentReader(Generic[T]):
         self._cache.drop(text)
         self._cache.note_version(text, newer)
         return False
-
-    async def project(self, document: StoredDocument, key: EventKey | None = None) -> None:
-        """Have a document written; where too many wait, `find` has it written before it reads."""
-        if not await self._projector.put(document, key):
-            await self.note_seen(str(document.id), document.version)
 
     def note(self, text: str, version: int) -> None:
         """Note a version that a caller has seen: no later read is behind it."""

@@ -5,25 +5,26 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from eventfleet.documents.change import ADOPTED_DOC, Change, to_change
-from eventfleet.documents.change_event import (
-    SAFE_JSON_BYTES,
-    check_stored_size,
-    make_change_event,
-    refuse_size,
-)
-from eventfleet.documents.diff import Diff, are_same, make_diff
+import msgspec
+
+from eventfleet.documents.change import ADOPTED_DOC, ChangeData, to_change
+from eventfleet.documents.diff import ChangeOperation, Diff, MadeDiff, are_same, make_diff
 from eventfleet.documents.document_cache import CachedDocument, DocumentCache, DocumentForms
 from eventfleet.documents.document_codec import EncodedDocument
 from eventfleet.documents.document_folder import DocumentFolder
 from eventfleet.documents.document_reader import READ_NOW, DocumentReader
+from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.mapper import EventMapper
+from eventfleet.documents.projector import Projector
+from eventfleet.documents.size_limits import SAFE_JSON_BYTES, check_stored_size, refuse_size
 from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts import Clock
 from eventfleet.stores.contracts.documents import DocumentStore, StoredDocument
 from eventfleet.stores.errors import Duplicate, EditConflict, ServerUnavailable
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.retry import CONFLICT, REPEATED_WRITE
+from eventfleet.topics.codec import encode, parse_encoded, to_invalid_record
+from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
 
 T = TypeVar("T")
@@ -52,18 +53,20 @@ class DocumentWriter(Generic[T]):
         store: DocumentStore,
         reader: DocumentReader[T],
         folder: DocumentFolder[T],
+        projector: Projector,
         cache: DocumentCache,
         mapper: EventMapper,
         clock: Clock,
         logger: logging.Logger,
         *,
         to_publish: bool,
-        on_stored: Callable[[str, int], None],
+        nudge: Callable[[], None],
     ) -> None:
-        """`on_stored` is told the text of a document's id, and its new version."""
+        """`nudge` is called after each change, if it is to be published."""
         self._collection, self._store, self._to_publish = collection, store, to_publish
-        self._on_stored = on_stored
-        self._reader, self._folder, self._cache, self._mapper = reader, folder, cache, mapper
+        self._reader, self._folder, self._cache, self._nudge = reader, folder, cache, nudge
+        self._projector = projector
+        self._types = {each: mapper.event_type(collection, each) for each in ChangeOperation}
         self._clock, self._ids, self._logger = clock, Uuid7Generator(), logger
 
     async def change(
@@ -76,7 +79,9 @@ class DocumentWriter(Generic[T]):
         """
         change = None
         for attempt in range(1, CONFLICT.attempts + 1):
-            present = await (self._reader.assume(id) if attempt == 1 else self._reader.load(id))
+            is_first = attempt == 1
+            cached = self._cache.get(str(id)) if is_first else None
+            present = cached or await self._reader.load(id, may_be_absent=is_first)
             try:
                 change = self._prepare(present, await decide(present), client_id)
                 if change and change.event_bytes > MAX_EVENT_BYTES:
@@ -85,8 +90,9 @@ class DocumentWriter(Generic[T]):
                 if await self._reader.is_latest(present):
                     raise
             else:
-                if change and await self._insert(change.event):
-                    return await self._keep(change), copy_value(change.diff)
+                if change and await self._commit(change):
+                    stored = CachedDocument(change.after, False, READ_NOW, change.forms)
+                    return stored, copy_value(change.diff)
                 if change:
                     await asyncio.sleep(CONFLICT.pause(attempt))
                 elif await self._reader.is_latest(present):
@@ -104,7 +110,9 @@ class DocumentWriter(Generic[T]):
         is_there = before.fields is not None
         if isinstance(decided, CachedDocument) or (decided is None and not is_there):
             return None
-        was = self._folder.forms(present) if is_there and decided else None
+        was = None
+        if is_there and decided:
+            was = present.forms or self._folder.forms(present)
         if was and decided and are_same(was.known, decided.json):
             return None
         fields = decided and decided.fields
@@ -116,26 +124,38 @@ class DocumentWriter(Generic[T]):
         if decided and (forms is None or decided.json_bytes > SAFE_JSON_BYTES):
             check_stored_size(self._collection, before.id, "the document", fields or {})
         history = forms.history if forms else self._folder.history(after)
-        diff = make_diff(was and was.history, history, after.version)
-        if not (diff.has_changes or diff.is_deleted):
+        made = make_diff(was and was.history, history, after.version)
+        if not (made.diff.has_changes or made.diff.is_deleted):
             return None
-        return PreparedChange(diff, *self._event(present, diff, client_id), after, forms)
+        return PreparedChange(made.diff, *self._event(present, made, client_id), after, forms)
 
     def _event(
-        self, present: CachedDocument, diff: Diff, client_id: str | None
+        self, present: CachedDocument, made: MadeDiff, client_id: str | None
     ) -> tuple[EventRecord, int]:
-        change = Change(
+        """Return the event of a change, and its bytes. InvalidDocument: no store can keep it."""
+        text = str(present.document.id)
+        adoption = self._adoption(present.document) if present.is_adopted else {}
+        data = ChangeData(operation=made.operation, diff=made.stored, metadata=adoption)
+        event = EventRecord(
             id=self._ids.new(),
-            document_id=str(present.document.id),
-            client_id=client_id,
-            operation=diff.operation,
-            version=diff.version,
-            timestamp=self._clock.now(),
-            diff=diff,
-            metadata=self._adoption(present.document) if present.is_adopted else {},
+            type=self._types[made.operation],
+            domain=self._collection,
+            aggregate_id=text,
+            time=self._clock.now(),
+            data=msgspec.to_builtins(data),
+            version=made.diff.version,
+            actor=client_id,
         )
-        type = self._mapper.event_type(self._collection, change.operation)
-        return make_change_event(change, self._collection, type)
+        value = encode(event)
+        try:
+            parse_encoded(value)
+            msgspec.json.decode(value, type=EventRecord)
+        except (InvalidRecord, msgspec.ValidationError) as error:
+            found = error if isinstance(error, InvalidRecord) else to_invalid_record(error)
+            raise InvalidDocument(found.field, found.reason) from None
+        if len(value) > SAFE_JSON_BYTES:
+            check_stored_size(self._collection, text, "the change", event.data)
+        return event, len(value)
 
     def _adoption(self, document: StoredDocument) -> dict[str, Any]:
         where, version = f"{self._collection}/{document.id}", document.version
@@ -150,29 +170,31 @@ class DocumentWriter(Generic[T]):
             what, id = "the change, for the topics of its fleet,", change.event.aggregate_id
             refuse_size(self._collection, id, what, change.event_bytes, MAX_EVENT_BYTES)
 
-    async def _insert(self, event: EventRecord) -> bool:
-        """Store an event, again where the answer was lost; False: its version is taken."""
+    async def _commit(self, change: PreparedChange) -> bool:
+        """Store a change, again where the answer was lost, and have its document written.
+
+        False: its version is taken.
+        """
+        event, text = change.event, change.event.aggregate_id
         try:
             await REPEATED_WRITE.retry(
                 lambda: self._store.insert(event, to_publish=self._to_publish),
                 lambda error: isinstance(error, ServerUnavailable),
             )
         except Duplicate:
-            self._cache.drop(event.aggregate_id)
-            found = self._store.changes(event.aggregate_id, event.version - 1, 1)
-            return [each.id async for each in found] == [event.id]
+            self._cache.drop(text)
+            found = self._store.changes(text, event.version - 1, 1)
+            if [each.id async for each in found] != [event.id]:
+                return False
         except BaseException:
-            self._cache.drop(event.aggregate_id)  # it may be stored
+            self._cache.drop(text)  # it may be stored
             raise
+        self._cache.put(text, change.after, is_adopted=False, forms=change.forms)
+        if self._to_publish:
+            self._nudge()
+        if not await self._projector.put(change.after, event.id):
+            await self._reader.note_seen(text, event.version)
         return True
-
-    async def _keep(self, change: PreparedChange) -> CachedDocument:
-        """Keep the document of a stored change, and have it written."""
-        text, after = change.event.aggregate_id, change.after
-        self._on_stored(text, after.version)
-        await self._reader.project(after, change.event.key)
-        self._cache.put(text, after, is_adopted=False, forms=change.forms)
-        return CachedDocument(after, False, READ_NOW, change.forms)
 
     async def _conflict(
         self, id: Any, expected: int, change: PreparedChange | None

@@ -20,7 +20,6 @@ from eventfleet.documents.document_codec import DocumentCodec, EncodedDocument
 from eventfleet.documents.document_folder import DocumentFolder
 from eventfleet.documents.document_reader import DocumentReader
 from eventfleet.documents.document_writer import DocumentWriter
-from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.feed_reader import FeedReader
 from eventfleet.documents.mapper import EventMapper, published_events
 from eventfleet.documents.projector import Projector
@@ -113,12 +112,13 @@ class EventSourcedStorage(Startable, Generic[T]):
             store,
             self._reader,
             self._folder,
+            self._projector,
             self._cache,
             self._mapper,
             self._clock,
             self._logger,
             to_publish=bus is not None,
-            on_stored=self._feed.note,
+            nudge=self._publisher.nudge,
         )
 
     async def start(self) -> None:
@@ -243,11 +243,11 @@ class EventSourcedStorage(Startable, Generic[T]):
     async def watch(self, id: Any, after_version: int = 0) -> AsyncIterator[Change]:
         """Stream a document's changes above a version, for ever."""
         while True:
-            seen = self._feed.version(str(id))
+            seen = self._cache.version(str(id))
             for change in await self.get_missing_events(id, after_version):
                 yield change
                 after_version = change.version
-            await self._feed.wait(str(id), seen, WATCH_POLL_SECONDS)
+            await self._cache.wait(str(id), seen, WATCH_POLL_SECONDS)
 
     async def watch_all(
         self, cursor: str | None = None, *, full_document: bool | None = None
@@ -281,11 +281,7 @@ class EventSourcedStorage(Startable, Generic[T]):
         edited = copy if result is None else result
         if edited is None:
             return None
-        encoded = self._codec.encode_valid(edited, document.version + 1)
-        if str(encoded.id) != str(document.id):
-            field, other = self._options.id_field, encoded.id
-            raise InvalidDocument(field, f"was {document.id}, and is now {other}")
-        return encoded
+        return self._codec.encode_valid(edited, document.version + 1, document.id)
 
     def _published(self, event: EventRecord) -> list[DocumentEvent]:
         self._reader.note(event.aggregate_id, event.version)

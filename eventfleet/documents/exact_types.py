@@ -1,4 +1,4 @@
-"""Which types of documents read back exactly as they are encoded."""
+"""What values of a type of documents may hold: some read back otherwise than encoded."""
 
 from typing import Any
 
@@ -12,25 +12,28 @@ INEXACT_TYPES = (
 several texts."""
 
 
-def is_exact(kind: Any) -> bool:
-    """Return whether what is encoded of a type is the same once it was decoded and encoded again.
+TIME_TYPES = (inspect.DateTimeType, inspect.AnyType, inspect.CustomType, inspect.RawType)
+
+
+def may_hold(kind: Any, types: tuple[type[inspect.Type], ...]) -> bool:
+    """Return whether a value of a type may hold one of these types.
 
     A model of pydantic's, or a class with `__post_init__`, may make anything of its fields.
     """
-    return not hasattr(kind, "model_fields") and _is_exact(inspect.type_info(kind), set())
+    return hasattr(kind, "model_fields") or _may_hold(inspect.type_info(kind), types, set())
 
 
-def _is_exact(shape: Any, seen: set[Any]) -> bool:
+def _may_hold(shape: Any, types: tuple[type[inspect.Type], ...], seen: set[Any]) -> bool:
     if isinstance(shape, tuple):
-        return all(_is_exact(each, seen) for each in shape)
+        return any(_may_hold(each, types, seen) for each in shape)
     if isinstance(shape, inspect.Field):
-        return _is_exact(shape.type, seen)
+        return _may_hold(shape.type, types, seen)
     if not isinstance(shape, inspect.Type):
-        return True
-    kind = getattr(shape, "cls", None)
-    if isinstance(shape, INEXACT_TYPES) or hasattr(kind, "__post_init__"):
         return False
-    if kind in seen or isinstance(shape, inspect.EnumType):
+    kind = getattr(shape, "cls", None)
+    if isinstance(shape, types) or hasattr(kind, "__post_init__"):
         return True
+    if kind in seen or isinstance(shape, inspect.EnumType):
+        return False
     seen.add(kind) if kind else None
-    return all(_is_exact(getattr(shape, name), seen) for name in shape.__struct_fields__)
+    return any(_may_hold(getattr(shape, name), types, seen) for name in shape.__struct_fields__)

@@ -1,18 +1,15 @@
-"""FeedReader: follows the changes of a collection, for its cache and for those who watch."""
+"""FeedReader: follows the changes of a collection, for the cache and for those who watch."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 
 from eventfleet.documents.document_cache import DocumentCache
-from eventfleet.states.lru_cache import LruCache
 from eventfleet.stores.background_task import BackgroundTask
 from eventfleet.stores.contracts.documents import DocumentStore, FeedItem
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.retry import RESUMED_READ
 
-MAX_KNOWN_VERSIONS = 10_000
 WORK_SECONDS, REST_SECONDS = 0.005, 0.02
 """Between rests the feed is read for so long: events that come one by one come together."""
 
@@ -28,9 +25,7 @@ class FeedReader:
         nudge: Callable[[], None],
     ) -> None:
         self._store, self._cache, self._nudge = store, cache, nudge
-        self._versions: LruCache[int] = LruCache(MAX_KNOWN_VERSIONS)
         self._open = asyncio.Event()
-        self._waiting: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         self._task = BackgroundTask(f"feed of {collection}", self._work)
 
     def start(self) -> None:
@@ -49,37 +44,6 @@ class FeedReader:
 
     async def stop(self) -> None:
         await self._task.end()
-
-    def note(self, text: str, version: int) -> None:
-        """Note a version that is stored, and wake those who wait for it; a known one is passed
-        over: this process has stored it."""
-        if version <= (self._versions.peek(text) or 0):
-            return
-        self._versions.put(text, version)
-        self._versions.trim()
-        self._cache.note_version(text, version)
-        self._nudge()
-        for arrived in self._waiting.get(text, ()):
-            arrived.set()
-
-    def version(self, text: str) -> int:
-        """Return the newest version of a document that came by; 0 where none did."""
-        return self._versions.peek(text) or 0
-
-    async def wait(self, text: str, seen: int, timeout: float) -> None:
-        """Wait until a document has a version beyond `seen`, or for `timeout` seconds."""
-        if self.version(text) > seen:
-            return
-        arrived = asyncio.Event()
-        self._waiting[text].add(arrived)
-        try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await arrived.wait()
-        finally:
-            self._waiting[text].discard(arrived)
-            if not self._waiting[text]:
-                del self._waiting[text]
 
     async def follow(self, cursor: str | None) -> AsyncGenerator[FeedItem, None]:
         """Stream the feed for a caller, and go on from its last item when the server fails.
@@ -108,7 +72,10 @@ class FeedReader:
                 self._open.set()
                 rested, now = 0.0, asyncio.get_running_loop().time
                 async for item in items:
-                    self.note(item.event.aggregate_id, item.event.version)
+                    event = item.event
+                    # A known version is this process's own: its writer has nudged.
+                    if self._cache.note_version(event.aggregate_id, event.version):
+                        self._nudge()
                     self._task.report_well()
                     if now() > rested + WORK_SECONDS:
                         await asyncio.sleep(REST_SECONDS)

@@ -34,7 +34,7 @@ class Projector:
     ) -> None:
         self._name, self._store, self._settles, self._logger = name, store, settles, logger
         self._waiting: dict[Any, StoredDocument] = {}
-        self._unsettled: dict[str, list[tuple[int, EventKey]]] = {}
+        self._unsettled: dict[str, list[tuple[int, str]]] = {}
         self._refused: LruCache[InvalidDocument] = LruCache(MAX_REFUSED)
         self._changed = asyncio.Condition()
         self._batches_in_hand = self._flushes = 0
@@ -55,7 +55,7 @@ class Projector:
             self._logger.warning("%d documents were not written yet", len(self._waiting))
         await self._task.end()
 
-    async def put(self, document: StoredDocument, key: EventKey | None = None) -> bool:
+    async def put(self, document: StoredDocument, event_id: str | None = None) -> bool:
         """Have a document written, and its event settled.
 
         False: too many wait for too long, and nothing is done: the event stays pending for a
@@ -67,8 +67,9 @@ class Projector:
             present = self._waiting.get(document.id)
             if present is None or present.version < document.version:
                 self._waiting[document.id] = document
-            if key is not None and self._settles:
-                self._unsettled.setdefault(key.aggregate_id, []).append((document.version, key))
+            if event_id is not None and self._settles:
+                unsettled = self._unsettled.setdefault(str(document.id), [])
+                unsettled.append((document.version, event_id))
             self._changed.notify_all()
             return True
 
@@ -167,9 +168,9 @@ class Projector:
         settled: list[EventKey] = []
         for document in written:
             text = str(document.id)
-            keys = self._unsettled.pop(text, [])
-            settled += [key for version, key in keys if version <= document.version]
-            if later := [each for each in keys if each[0] > document.version]:
+            events = self._unsettled.pop(text, [])
+            settled += [EventKey(text, id) for version, id in events if version <= document.version]
+            if later := [each for each in events if each[0] > document.version]:
                 self._unsettled[text] = later
         if settled:
             await self._store.outbox.settle(settled)

@@ -1,8 +1,8 @@
 """The stored form of diffs: each value once, in the JSON Patch; the rest is derived on read.
 
-A merge patch follows from the JSON Patch, but for lists, which it has whole: only those are stored
-beside it. A new document is one value at the root. Diffs that hold both patches whole, as earlier
-releases stored them, are read by the same rules.
+`make_diff` returns it. A merge patch follows from the JSON Patch, but for lists, which it has
+whole: only those are stored beside it. A new document is one value at the root. Diffs that hold
+both patches whole, as earlier releases stored them, are read by the same rules.
 """
 
 from typing import Any
@@ -10,18 +10,9 @@ from typing import Any
 from jsonpatch import JsonPointer
 from msgspec.structs import replace
 
-from eventfleet.documents.diff import Diff, Json, are_same, make_json_patch
+from eventfleet.documents.diff import ROOT, Diff, Json, make_diff
 
-ROOT = ""
 SET_OPERATIONS = ("add", "replace")
-
-
-def to_stored_diff(diff: Diff) -> Diff:
-    """Return a diff without the values that `from_stored_diff` derives."""
-    if diff.is_new:
-        whole = [{"op": "add", "path": ROOT, "value": diff.merge_patch}]
-        return replace(diff, merge_patch={}, json_patch=whole)
-    return replace(diff, merge_patch=_remainder(diff.merge_patch, _derived(diff.json_patch, {})))
 
 
 def from_stored_diff(diff: Diff) -> Diff:
@@ -29,9 +20,7 @@ def from_stored_diff(diff: Diff) -> Diff:
     if diff.is_deleted:
         return replace(diff, has_changes=False)  # earlier releases stored True
     if diff.is_new and [each["path"] for each in diff.json_patch] == [ROOT]:
-        created: Json = diff.json_patch[0]["value"]
-        patch = make_json_patch({}, created)
-        return replace(diff, merge_patch=created, json_patch=patch)
+        return make_diff(None, diff.json_patch[0]["value"], diff.version).diff
     return replace(diff, merge_patch=_derived(diff.json_patch, diff.merge_patch))
 
 
@@ -53,20 +42,6 @@ def _set(merged: Json, names: list[str], value: Any) -> None:
         if not isinstance(place, dict):
             return  # inside a list, which was kept whole
     place[last] = _copied(value) if isinstance(value, dict) else value
-
-
-def _remainder(whole: Json, derived: Json) -> Json:
-    """Return the part of a merge patch that is not derived: where paths lead into lists."""
-    kept: Json = {}
-    for name, value in whole.items():
-        if name not in derived:
-            kept[name] = value
-        elif isinstance(value, dict) and isinstance(derived[name], dict):
-            if inner := _remainder(value, derived[name]):
-                kept[name] = inner
-        elif not are_same(value, derived[name]):
-            kept[name] = value
-    return kept
 
 
 def _copied(patch: Json) -> Json:

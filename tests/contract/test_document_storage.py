@@ -309,7 +309,7 @@ async def test_attempts_of_every_change_have_an_end(
         tried += 1
         return False
 
-    monkeypatch.setattr(games._writer, "_insert", lose)
+    monkeypatch.setattr(games._writer, "_commit", lose)
     monkeypatch.setattr("eventfleet.documents.document_writer.CONFLICT", RetryPolicy(0, 0, 10))
     works: dict[str, Any] = {
         "upsert": lambda: games.find_one_and_upsert(StructGame("g1", gold=3), "me"),

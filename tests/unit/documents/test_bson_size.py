@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfleet.documents.bson_size import bson_size
-from eventfleet.documents.change_event import MOST_BSON_PER_JSON
+from eventfleet.documents.size_limits import MOST_BSON_PER_JSON
 
 values: Any = st.recursive(
     st.none()

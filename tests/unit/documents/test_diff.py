@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventfleet.documents import Diff
-from eventfleet.documents.diff import apply_diff, make_diff, make_merge_patch
+from eventfleet.documents.diff import Json, apply_diff
+from eventfleet.documents.diff import make_diff as made_diff
+from eventfleet.documents.stored_diff import from_stored_diff
 
 # RFC 7396, Appendix A, where source and target are objects.
 RFC_7396 = [
@@ -29,6 +31,13 @@ plain = st.recursive(
     max_leaves=8,
 )
 documents = st.dictionaries(st.text("abc", min_size=1, max_size=2), plain, max_size=4)
+
+
+def make_diff(before: Json | None, after: Json | None, version: int) -> Diff:
+    """Compare documents; what is stored of the difference tells all of it."""
+    operation, diff, stored = made_diff(before, after, version)
+    assert (from_stored_diff(stored), operation) == (diff, diff.operation)
+    return diff
 
 
 def merged(target: Any, patch: Any) -> Any:
@@ -53,7 +62,7 @@ def without_nulls(value: Any) -> Any:
 @pytest.mark.parametrize(("before", "patch", "after"), RFC_7396)
 def test_the_merge_patches_of_the_rfc(before: Any, patch: Any, after: Any) -> None:
     assert merged(before, patch) == after
-    assert merged(before, make_merge_patch(before, after)) == after
+    assert merged(before, make_diff(before, after, 2).merge_patch) == after
 
 
 @given(documents, documents)
@@ -62,7 +71,9 @@ def test_both_patches_lead_from_one_document_to_the_other(before: Any, after: An
     assert repr(apply_diff(before, diff)) == repr(jsonpatch.apply_patch(before, diff.json_patch))
     assert apply_diff(before, diff) == after
     assert diff.has_changes == bool(diff.json_patch)
-    nulls_aside = merged(without_nulls(before), make_merge_patch(before, without_nulls(after)))
+    nulls_aside = merged(
+        without_nulls(before), make_diff(before, without_nulls(after), 2).merge_patch
+    )
     assert without_nulls(nulls_aside) == without_nulls(after)
 
 
