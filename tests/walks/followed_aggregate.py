@@ -12,6 +12,7 @@ from eventfleet.feeds.event_broadcast import EventBroadcast
 from eventfleet.feeds.feed_hub import FeedHub
 from eventfleet.feeds.feed_session import FollowedDomain
 from eventfleet.service.event_service import EventService
+from eventfleet.service.shares import Shares
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -84,7 +85,8 @@ async def take_walk() -> Walk:
     sender = ChannelCommandSender(channels, chat.name)
     subscriber = ChannelCommandSubscriber(channels, chat.name, service)
     followed = {chat.name: FollowedDomain(chat, querier, hub, sender)}
-    sockets = FeedSockets(LocalAccess(), followed, FeedPath(), set())
+    shares = Shares(10, "open sockets"), Shares(10, "commands")
+    sockets = FeedSockets(LocalAccess(), followed, FeedPath(), *shares)
     async with service, hub.running(), sender.running(), subscriber.running(), broadcast.running():
         ann, bob = Client(sockets, "ann"), Client(sockets, "bob")
         for client in (ann, bob):
