@@ -16,6 +16,7 @@ from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Accepted, Failed, Rejected, Unavailable
 from eventfleet.service.event_service import EventService
+from eventfleet.states import latest_states
 from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import LiveState, ReplayFailed
 from eventfleet.states.lru_cache import LruCache
@@ -181,11 +182,19 @@ async def test_querier_gets_snapshot(components: Components) -> None:
 # alt has snapshot: Querier ->> EventStorage: get events after snapshot
 
 
-async def test_querier_gets_events_after_snapshot(components: Components) -> None:
+# A short history is read whole, beside the snapshot; then only what is after it counts.
+
+
+@pytest.mark.parametrize(("short", "reads"), [(3, [0]), (2, [0, 1])])
+async def test_querier_gets_events_after_snapshot(
+    components: Components, monkeypatch: pytest.MonkeyPatch, short: int, reads: list[int]
+) -> None:
+    monkeypatch.setattr(latest_states, "SHORT_HISTORY_EVENTS", short)
     await components.put_in(5, 6, 7)
     await components.save(1, 1_000)
     found = await components.find()
-    assert components.arguments("EventStorage.tails") == [[TailQuery("a", 1, "unknown")]]
+    wanted = [[TailQuery("a", after, "unknown")] for after in reads]
+    assert components.arguments("EventStorage.tails") == wanted
     assert (found.live.version, found.live.state) == (3, Till(cents=1_013))
 
 
