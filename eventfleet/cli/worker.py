@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from eventfleet.deciders.decider import Decider
     from eventfleet.model.domain import Domain
     from eventfleet.runtime.settings import Settings
-    from eventfleet.stores.contracts import LogAdmin, StoresByDomain
+    from eventfleet.stores.contracts import DomainStores, LogAdmin, LogReader, StoresByDomain
+    from eventfleet.stores.errors import Misconfigured
     from eventfleet.workers.agent import DomainAgent, WorkerContext
     from eventfleet.workers.app import Tell
     from eventfleet.workers.metrics import Metrics
@@ -66,9 +67,9 @@ async def run_worker(
     async def work(stop: StopSignal) -> None:
         limit = StartLimit(settings)
         await wait_for_servers(settings, domains, markers="command" in roles, limit=limit)
-        async with limit.opened(lambda: _opened(settings, domains, roles)) as (context, agents):
+        async with limit.opened(lambda: _opened(settings, domains, roles)) as opened:
             stop.heeded = True
-            await _run(settings, context, agents, stop, limit.seconds_left, tell)
+            await _run(settings, *opened, stop, limit.seconds_left, tell)
 
     await run_until_stopped(work)
 
@@ -76,8 +77,9 @@ async def run_worker(
 @asynccontextmanager
 async def _opened(
     settings: "Settings", domains: "Mapping[str, Domain[Any]]", roles: Sequence[str]
-) -> "AsyncIterator[tuple[WorkerContext, list[DomainAgent]]]":
-    """Open the servers, check what is declared there, and make the agents."""
+) -> "AsyncIterator[tuple[WorkerContext, list[DomainAgent], dict[str, Misconfigured]]]":
+    """Open the servers, check what is declared there, and make the agents; with the domains of
+    which it is not as they need it."""
     from eventfleet.runtime import connections
     from eventfleet.workers.metrics import Metrics
 
@@ -86,11 +88,12 @@ async def _opened(
         connections.stores(settings, domains) as stores,
         AsyncExitStack() as stack,
     ):
-        await _check(settings, domains, admin, stores, roles)
+        refused = await _check(settings, domains, admin, stores, roles)
         metrics = Metrics()
         deciders: dict[str, Decider] = {}
         if "command" in roles:
-            deciders = await _open_deciders(settings, domains, stores, metrics, stack)
+            fit = {name: domain for name, domain in domains.items() if name not in refused}
+            deciders = await _open_deciders(settings, fit, stores, metrics, stack)
         context = await _open_context(settings, admin, deciders, metrics, stack)
         agents = [
             agent_class(role)(domain, stores[domain.name], context)
@@ -100,7 +103,7 @@ async def _opened(
         ]
         if not agents:
             raise NothingToDo(f"no domain among {', '.join(domains)} declares views")
-        yield context, agents
+        yield context, agents, refused
 
 
 async def _check(
@@ -109,6 +112,36 @@ async def _check(
     admin: "LogAdmin",
     stores: "StoresByDomain",
     roles: Sequence[str],
+) -> "dict[str, Misconfigured]":
+    """Return the domains of which something is not as they need it, with what it is.
+
+    Misconfigured where that is so of all.
+    """
+    from eventfleet.runtime import connections
+    from eventfleet.stores.errors import Misconfigured
+
+    refused: dict[str, Misconfigured] = {}
+    async with connections.log_reader(settings) as reader:
+        for name, domain in domains.items():
+            try:
+                await _check_domain(settings, domain, admin, reader, stores[name], roles)
+            except Misconfigured as error:
+                refused[name] = error
+    if len(refused) < len(domains):
+        return refused
+    if len(refused) == 1:
+        raise next(iter(refused.values()))
+    lines = [line for error in refused.values() for line in str(error).splitlines()]
+    raise Misconfigured("\n".join(dict.fromkeys(lines)))
+
+
+async def _check_domain(
+    settings: "Settings",
+    domain: "Domain[Any]",
+    admin: "LogAdmin",
+    reader: "LogReader",
+    opened: "DomainStores",
+    roles: Sequence[str],
 ) -> None:
     """Misconfigured for topics and indexes that are absent or not as declared, and for another
     number of partitions, or other shapes of events, than those of the stored events."""
@@ -116,16 +149,15 @@ async def _check(
     from eventfleet.runtime.event_shapes import register_event_shapes
     from eventfleet.runtime.partitions import register_partitions, require_partition_setting
 
-    async with connections.log_reader(settings) as reader:
-        await require_partition_setting(settings, domains.values(), reader)
-    await connections.check_topics(settings, domains.values(), admin)
-    for name, opened in stores.items():
-        await opened.events.prepare()
-        await opened.snapshots.prepare()
-        if opened.dead_letters:
-            await opened.dead_letters.prepare()
-        await register_partitions(settings, domains[name], opened.events.registry)
-        await register_event_shapes(domains[name], opened.events, roles)
+    registry = opened.events.registry
+    counts = await require_partition_setting(settings, domain, reader, registry)
+    await connections.check_topics(settings, [domain], admin, counts)
+    await opened.events.prepare()
+    await opened.snapshots.prepare()
+    if opened.dead_letters:
+        await opened.dead_letters.prepare()
+    await register_partitions(settings, domain, registry)
+    await register_event_shapes(domain, opened.events, roles)
 
 
 async def _open_deciders(
@@ -179,6 +211,7 @@ async def _run(
     settings: "Settings",
     context: "WorkerContext",
     agents: "Sequence[DomainAgent]",
+    refused: "Mapping[str, Misconfigured]",
     stop: "asyncio.Event",
     start_seconds: float,
     tell: "Tell | None",
@@ -197,12 +230,18 @@ async def _run(
         for agent in agents
     ]
     watch = TopicWatch(settings, context.reader)
+    working = []
     for agent, app in zip(agents, apps, strict=True):
+        if error := refused.get(agent.domain_name):
+            app.halt(str(error))
+            continue
         watch.add(agent.topic_uses, app.halt)
+        working.append(app)
     health = HealthServer(metrics, apps)
     async with health.served(settings.metrics_host, settings.metrics_port) as url:
         for agent in agents:
-            logger.info(agent.guarantee)
+            if agent.domain_name not in refused:
+                logger.info(agent.guarantee)
         logger.info("metrics, liveness and readiness: %s", url)
         async with watch.running():
-            await run_apps(apps, stop, tell)
+            await run_apps(working, stop, tell)

@@ -117,9 +117,19 @@ async def require_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
         raise Misconfigured("\n".join([*lines, CREATE_TOPICS_HINT]))
 
 
-async def check_topics(settings: Settings, domains: Iterable[Domain[Any]], admin: LogAdmin) -> None:
-    """Raise Misconfigured, naming each topic that is missing or differs from its declaration."""
+async def check_topics(
+    settings: Settings,
+    domains: Iterable[Domain[Any]],
+    admin: LogAdmin,
+    counts: Mapping[str, int] | None = None,
+) -> None:
+    """Raise Misconfigured, naming each topic that is missing or differs from its declaration.
+
+    `counts` are the partitions of topics that may have more than declared.
+    """
     specs = [spec for domain in domains for spec in topics_of(settings, domain)]
+    if counts:
+        specs = [replace(spec, partitions=counts[spec.name] or spec.partitions) for spec in specs]
     differences = await admin.check(specs)
     if differences:
         raise Misconfigured("\n".join([*differences, CREATE_TOPICS_HINT]))

@@ -14,12 +14,14 @@ from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard
 from eventfleet.deciders.manager import Announce, Manager
 from eventfleet.deciders.marker_decider import MarkerDecider
+from eventfleet.deciders.outcomes import Unavailable
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_shapes import register_event_shapes
 from eventfleet.runtime.partitions import require_domain_topics
 from eventfleet.runtime.settings import Settings
+from eventfleet.runtime.topic_watch import TopicUse, TopicWatch
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.dispositions import Dispositions
 from eventfleet.service.event_service import EventService
@@ -34,6 +36,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.kafka.producer import Producer
+from eventfleet.topics.names import Topics
 
 MAX_DECIDE_SECONDS = 10.0
 COMMAND_ROLE = "command"
@@ -62,6 +65,29 @@ class TimeLimitedDecider:
     ) -> None:
         latest = self._clock.steady() + self._limit
         await self._decider.decide(commands, min(deadline, latest), answer, permit)
+
+
+class HaltableDecider:
+    """A decider that answers Unavailable once it is halted."""
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider, self._reason = decider, ""
+
+    def halt(self, reason: str) -> None:
+        self._reason = reason
+
+    async def decide(
+        self,
+        commands: Sequence[Any],
+        deadline: datetime,
+        answer: Answer,
+        permit: Permit | None = None,
+    ) -> None:
+        if not self._reason:
+            await self._decider.decide(commands, deadline, answer, permit)
+            return
+        for index in range(len(commands)):
+            answer(index, Unavailable(self._reason))
 
 
 @asynccontextmanager
@@ -172,11 +198,13 @@ async def event_service_over(
     decider_metrics: DeciderMetrics | None = None,
     cache: LruCache[LiveState] | None = None,
     announce: Announce | None = None,
+    watch: TopicWatch | None = None,
 ) -> AsyncIterator[EventService[S]]:
     """Opens the EventService of a domain over open stores; services may share the waiters.
 
     The indexes are created where missing: a service may store events before any worker has begun.
     `cache` is that of the `queries`, for the decider to share; `announce` is for the decider.
+    What the `watch` finds of the topic that commands write to, they are answered with.
     """
     await opened.events.prepare()
     await opened.snapshots.prepare()
@@ -193,8 +221,13 @@ async def event_service_over(
     async with (
         queries.running(),
         decider(settings, domain, opened, decider_metrics, cache, announce, waiters) as deciding,
-        EventService(domain, deciding, queries, clock, ids, follower) as service,
+        EventService(
+            domain, haltable := HaltableDecider(deciding), queries, clock, ids, follower
+        ) as service,
     ):
+        if watch:
+            events_topic = Topics.of(domain.name).events
+            watch.add([TopicUse(domain.name, events_topic, "Write")], haltable.halt)
         yield service
 
 

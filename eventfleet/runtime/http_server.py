@@ -20,12 +20,14 @@ from eventfleet.runtime.feeds import followed_domains, open_channels
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.server_checks import server_checks
 from eventfleet.runtime.settings import Settings, is_loopback, split, variable
+from eventfleet.runtime.topic_watch import TopicWatch
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.parked_aggregates import ParkedAggregates
 from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
+from eventfleet.stores.kafka.reader import Reader
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.web import (
     Access,
@@ -73,6 +75,9 @@ async def http_application(
         AsyncExitStack() as stack,
     ):
         services, metrics = {}, DeciderMetrics()
+        reader = Reader(connections.connection(settings))
+        stack.push_async_callback(reader.close)
+        watch = TopicWatch(settings, reader)
         for name, domain in domains.items():
             opened = stores[name]
             cache: LruCache[LiveState] = LruCache(settings.cached_aggregates)
@@ -84,7 +89,7 @@ async def http_application(
                 broadcast = EventBroadcast(channels, name)
                 announce = (await stack.enter_async_context(broadcast.running())).announce
             opening = event_service_over(
-                settings, domain, opened, queries, waiters, metrics, cache, announce
+                *(settings, domain, opened, queries, waiters, metrics, cache, announce, watch)
             )
             commands = await stack.enter_async_context(opening)
             assert opened.dead_letters is not None
@@ -96,6 +101,8 @@ async def http_application(
         )
         checks = await stack.enter_async_context(server_checks(settings, services))
         followed = await stack.enter_async_context(followed_domains(settings, services, channels))
+        if services:
+            await stack.enter_async_context(watch.running())
         origins = split(settings.http_origins)
         own = [each for each in operations if not each.domain or each.domain in services]
         yield Application(

@@ -4,7 +4,7 @@ Each aggregate has one partition, by its id and this number: with two numbers it
 sequencers.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from eventfleet.model.domain import Domain
@@ -24,17 +24,23 @@ async def require_domain_topics(
     missing = [f"topic {name} does not exist" for name, count in counts.items() if not count]
     if missing:
         raise Misconfigured("\n".join([*missing, CREATE_TOPICS_HINT]))
-    _require_setting(settings, counts)
-    await _require_stored(settings, domain, registry, await registry.partition_count())
+    registered = await registry.partition_count()
+    _require_setting(settings, counts, registered)
+    await _require_stored(settings, domain, registry, registered)
 
 
 async def require_partition_setting(
-    settings: Settings, domains: Iterable[Domain[Any]], reader: LogReader
-) -> None:
-    """Raise Misconfigured where the setting is not the number of partitions of a topic of these
-    domains; topics may be missing."""
-    for domain in domains:
-        _require_setting(settings, await count_topic_partitions(settings, domain, reader))
+    settings: Settings, domain: Domain[Any], reader: LogReader, registry: StoreRegistry
+) -> dict[str, int]:
+    """Return the partitions of each topic of the domain; topics may be missing. Misconfigured where
+    the setting is another number.
+
+    A topic has more where partitions were added to it: the stored events have the setting's number,
+    so nothing is at the others.
+    """
+    counts = await count_topic_partitions(settings, domain, reader)
+    _require_setting(settings, counts, await registry.partition_count())
+    return counts
 
 
 async def register_partitions(
@@ -97,7 +103,9 @@ def find_views_fault(domain: Domain[Any], counts: Collection[int], count: int) -
     )
 
 
-def _require_setting(settings: Settings, counts: Mapping[str, int]) -> None:
+def _require_setting(settings: Settings, counts: Mapping[str, int], registered: int | None) -> None:
+    if registered == settings.partitions:
+        counts = {name: min(count, registered) for name, count in counts.items()}
     if lines := find_setting_faults(settings, counts):
         raise Misconfigured(
             "\n".join([*lines, "All processes of a domain, and all its topics, need one number"])

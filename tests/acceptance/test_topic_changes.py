@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import NewPartitions
 
 from tests.acceptance.fleet import Fleet, Worker
+from tests.acceptance.http_service import sent, serving
 from tests.acceptance.kafka_by_hand import wait_for
 
 PARTITIONS = 2
@@ -17,7 +19,7 @@ ROLES = "append snapshot relay"
 MODULE = """
 from msgspec.structs import replace
 
-from eventfleet import Domain, Event, Route, State, every
+from eventfleet import Command, Domain, Emits, Event, Route, State, every
 
 
 class Noted(Event):
@@ -39,15 +41,22 @@ def domain(name: str) -> Domain[Notes]:
     )
 
 
+class Note(Command):
+    text: str
+
+
 notes, letters = domain("notes"), domain("letters")
+memos = Domain(
+    "memos", state=Notes, evolve=evolve, events=[Noted], commands=[Emits(Note, Noted)]
+)
 """
 
 
 class ChangingFleet(Fleet):
-    """Two domains, `notes` and `letters`, with all roles in one worker."""
+    """Domains `notes` and `letters`, with their roles in one worker; `memos` takes commands."""
 
     def _remove(self) -> None:
-        names = ("notes.", "letters.")
+        names = ("notes.", "letters.", "memos.")
         self.kafka.delete(topic for topic in self.kafka.topics() if topic.startswith(names))
 
     def note(self, domain: str) -> str:
@@ -84,6 +93,11 @@ def fleet(
     with ChangingFleet(kafka, mongo_url, tmp_path, "changing", partitions=PARTITIONS) as fleet:
         fleet.environment["EVENTFLEET_KAFKA_METADATA_AGE"] = "1"
         yield fleet
+
+
+def grow(fleet: ChangingFleet, topic: str, partitions: int) -> None:
+    wanted = {topic: NewPartitions(partitions)}
+    fleet.kafka._with_admin(lambda admin: admin.create_partitions(wanted))
 
 
 def reasons(worker: Worker, kind: str) -> list[dict[str, Any]]:
@@ -139,3 +153,39 @@ def test_what_needs_a_changed_topic_stops_and_all_else_goes_on(fleet: ChangingFl
     made = fleet.note("letters")
     wait_for(lambda: fleet.is_snapshotted("letters", made), "snapshot of letters")
     assert worker.stop() == 1
+
+
+def test_added_partitions_stand_still_alone_and_hinder_no_start(fleet: ChangingFleet) -> None:
+    [worker] = fleet.start(ROLES, DOMAINS="changing")
+    fleet.goes_on("letters")
+    grow(fleet, "letters.events", 4)
+    until_told(worker, "letters.events", "has 4 partitions")
+    wait_for(lambda: len(reasons(worker, "stopped")) == 2, "two partitions to stand still")
+    assert {each["partition"] for each in reasons(worker, "stopped")} == {2, 3}
+    assert stopped(worker) == {("letters", "append")}
+    assert "EVENTFLEET_PARTITIONS (2)" in reasons(worker, "stopped")[0]["reason"]
+    fleet.goes_on("letters")
+    assert worker.stop() == 1
+
+    fleet.kafka.delete(["notes.snapshots"])
+    [worker] = fleet.begin(ROLES)
+    wait_for(lambda: worker.get("/ready")[0], "the worker to answer")
+    refused = {("notes", role) for role in ROLES.split()}
+    wait_for(lambda: stopped(worker) == refused | {("letters", "append")}, "the start")
+    assert "append of notes is stopped until the process is restarted: topic notes.snapshots" in (
+        worker.output()
+    )
+    fleet.goes_on("letters")
+
+
+def test_a_service_answers_commands_with_the_fault_of_their_topic(fleet: ChangingFleet) -> None:
+    with serving(fleet.environment, fleet.folder) as service, service.client() as client:
+        assert sent(client, "memos/a/Note", {"text": "a"}).is_success
+        fleet.kafka.delete(["memos.events"])
+        assert fleet.invoke("topics", "create", "memos").exit_code == 0
+        refused = partial(sent, client, "memos/a/Note", {"text": "b"})
+        wait_for(lambda: "made anew" in refused().text, "the reason")
+        assert refused().status_code == 503
+        ready = client.get("/ready")
+        assert "topic memos.events was deleted and made anew" in ready.text
+        assert ready.status_code == 200

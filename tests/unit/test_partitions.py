@@ -29,7 +29,7 @@ def reader(partitions: int) -> MemoryReader:
 
 async def test_a_service_starts_with_the_number_of_its_topics() -> None:
     await require_domain_topics(FOUR, orders, reader(4), MemoryRegistry())
-    await require_partition_setting(FOUR, [orders], reader(4))
+    await require_partition_setting(FOUR, orders, reader(4), MemoryRegistry())
 
 
 async def test_another_number_than_the_topics_is_refused_with_setting_topic_and_both() -> None:
@@ -37,14 +37,22 @@ async def test_another_number_than_the_topics_is_refused_with_setting_topic_and_
     with pytest.raises(Misconfigured, match=refusal):
         await require_domain_topics(FOUR, orders, reader(6), MemoryRegistry())
     with pytest.raises(Misconfigured, match=refusal):
-        await require_partition_setting(FOUR, [orders], reader(6))
+        await require_partition_setting(FOUR, orders, reader(6), MemoryRegistry())
 
 
 async def test_missing_topics_are_named() -> None:
     empty = MemoryReader(MemoryLog())
     with pytest.raises(Misconfigured, match=r"topic orders\.commands does not exist"):
         await require_domain_topics(FOUR, orders, empty, MemoryRegistry())
-    await require_partition_setting(FOUR, [orders], empty)
+    await require_partition_setting(FOUR, orders, empty, MemoryRegistry())
+
+
+async def test_partitions_that_were_added_to_topics_do_not_keep_a_domain_from_starting() -> None:
+    registry = MemoryRegistry()
+    await register_partitions(FOUR, orders, registry)
+    await require_domain_topics(FOUR, orders, reader(6), registry)
+    counts = await require_partition_setting(FOUR, orders, reader(6), registry)
+    assert set(counts.values()) == {6}
 
 
 async def test_partitions_that_were_added_are_refused_until_the_epoch_is_raised() -> None:
