@@ -96,7 +96,7 @@ class TopicWatch:
                 return TopicFinding(
                     f"the user lacks the right {right} on topic {topic}: grant it, and restart "
                     "this process",
-                    use.is_vital,
+                    use.is_vital and right not in first.lacks,
                 )
         if state.partitions == 0:
             cause = f"topic {topic} {'was deleted' if first.partitions else 'does not exist'}"

@@ -10,7 +10,7 @@ from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import AccessFault, AccessRefused
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.workers.agent import Agent
-from eventfleet.workers.app import RoleApp, RoleFailed, Tell
+from eventfleet.workers.app import RoleApp, Tell
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner_outage import OwnerTimeouts
 from eventfleet.workers.transport import ConsumerConfig
@@ -78,8 +78,8 @@ async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event, tell: Tell | No
 
         try:
             await app.work(stop, tell_first)
-        except RoleFailed:
-            if not app.fault:
+        except Exception as error:
+            if not app.fault or error in causes:
                 raise
             await stop.wait()
             raise
