@@ -9,6 +9,7 @@ import pytest
 
 from eventfleet.deciders.outcomes import Accepted, Failed, Rejected, Unavailable
 from eventfleet.service.event_service import EventService
+from eventfleet.states import latest_states
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.mongo.snapshots import MongoSnapshots
 from tests.acceptance.synchronous.account_fleet import (
@@ -49,7 +50,12 @@ async def test_querier_gets_snapshot(fleet: Purses, purse: str) -> None:
     fleet.snapshots.update_one({"_id": snapshot["_id"]}, {"$set": {"state.cents": 10}})
 
 
-async def test_querier_gets_events_after_snapshot(fleet: Purses, purse: str) -> None:
+@pytest.mark.parametrize(("short", "reads"), [(3, [0]), (2, [0, 1])])
+async def test_querier_gets_events_after_snapshot(
+    fleet: Purses, purse: str, monkeypatch: pytest.MonkeyPatch, short: int, reads: list[int]
+) -> None:
+    """A short history is read whole, beside the snapshot."""
+    monkeypatch.setattr(latest_states, "SHORT_HISTORY_EVENTS", short)
     async with opened(fleet) as first:
         for version in (1, 2, 3):
             await deposit(first, purse, 10)
@@ -58,7 +64,9 @@ async def test_querier_gets_events_after_snapshot(fleet: Purses, purse: str) -> 
     async with opened(fleet) as second:
         with fleet.profiled():
             assert await withdraw(second, purse, 100) == Rejected("there are only 30")
-        assert {"version": {"$gt": 1}, "aggregate_id": purse} in events_query(fleet, purse)
+        queries = events_queries(fleet, purse)
+        for after, query in zip(reads, queries, strict=True):
+            assert {"version": {"$gt": after}, "aggregate_id": purse} in query
 
 
 async def test_querier_without_snapshot_gets_all_events(fleet: Purses, purse: str) -> None:
@@ -70,15 +78,15 @@ async def test_querier_without_snapshot_gets_all_events(fleet: Purses, purse: st
     async with opened(fleet) as second:
         with fleet.profiled():
             assert await withdraw(second, purse, 100) == Rejected("there are only 30")
-        assert {"version": {"$gt": 0}, "aggregate_id": purse} in events_query(fleet, purse)
+        (query,) = events_queries(fleet, purse)
+        assert {"version": {"$gt": 0}, "aggregate_id": purse} in query
 
 
-def events_query(fleet: Purses, purse: str) -> list[dict[str, Any]]:
-    """The alternatives of the only query for a purse's latest state that was noted."""
+def events_queries(fleet: Purses, purse: str) -> list[list[dict[str, Any]]]:
+    """The alternatives of each query for a purse's latest state that was noted."""
     filters = [each.get("filter", {}) for each in fleet.queries("events")]
     about_purse = [each for each in filters if purse in json.dumps(each, default=str)]
-    (query,) = [each for each in about_purse if "$or" in each]
-    return list(query["$or"])
+    return [list(each["$or"]) for each in about_purse if "$or" in each]
 
 
 # Querier ->> Manager: state or error; EventService ->> Provider: error
