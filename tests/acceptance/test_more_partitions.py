@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import sys
 import sysconfig
@@ -89,7 +90,7 @@ WORDS = {
         while grep -q . "/proc/$(cat worker.pid)/cmdline" 2> /dev/null; do sleep 0.1; done
     """,
     "kafka-topics.sh": f"""
-        exec {sys.executable} -m tests.acceptance.topics_by_hand "$@"
+        exec {shlex.quote(sys.executable)} -m tests.acceptance.topics_by_hand "$@"
     """,
 }
 

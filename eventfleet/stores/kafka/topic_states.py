@@ -26,7 +26,7 @@ from eventfleet.stores.kafka.errors import raise_for_code
 
 ID_VERSION = 10
 NO_ID = (0, 0)
-READ, WRITE = 3, 4
+READ, WRITE, DESCRIBE = 3, 4, 8
 """Bits of the operations that a user may do on a topic."""
 
 
@@ -138,6 +138,8 @@ def _state(topic: dict[str, Any]) -> TopicState:
     raise_for_code(code)
     id = topic.get("id_high", 0), topic.get("id_low", 0)
     may = topic.get("operations", -1)
+    if not may & 1 << DESCRIBE:  # who sees a topic may describe it: this broker does not tell
+        may = -1
     names = {"Read": READ, "Write": WRITE}
     lacks = frozenset(name for name, bit in names.items() if not may & 1 << bit)
     text = "" if id == NO_ID else "".join(f"{half & (1 << 64) - 1:016x}" for half in id)
