@@ -357,7 +357,8 @@ def test_a_changed_topic(operator: Operator) -> None:
         assert '"kind": "stopped"' in operator.run(see)
         operator.run(way_back)
         operator.run(well)
-        operator.load((f"after-{kind}", "well again"))
+        row = f"after-{kind}", "well again,ann"
+        operator.load(row, header=HEADER.replace("text", "text,author"))
         operator.fleet.settle()
         assert operator.relayed(f"after-{kind}") == ["well again"]
 

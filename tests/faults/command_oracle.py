@@ -180,4 +180,5 @@ def _assert_reasons(
         assert answer.marked in ("", *types.get(answer.aggregate_id, ()))
         assert answer.marked not in rules.may_follow[event]
         assert answer.reason.startswith(f"{event} may follow ")
-        assert answer.reason.endswith(f", not {answer.marked or 'no event'}")
+        present = f"not {answer.marked}" if answer.marked else "and there is no event"
+        assert answer.reason.endswith(f", {present}")
