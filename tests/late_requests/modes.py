@@ -359,7 +359,9 @@ class Project(Behind):
 class AcceptingDecider:
     """Accepts each command."""
 
-    async def decide(self, commands: Sequence[Any], deadline: datetime, answer: Answer) -> None:
+    async def decide(
+        self, commands: Sequence[Any], deadline: datetime, answer: Answer, *_: object
+    ) -> None:
         for index, _ in enumerate(commands):
             answer(index, Accepted(f"e{index}", "somewhere"))
 

@@ -87,10 +87,10 @@ class DecidesOnAnyVersion(Manager):
     """Without: a command is decided on the version that it expects, at each attempt."""
 
     async def decide(
-        self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer
+        self, commands: Sequence[StateCommand], deadline: datetime, answer: Answer, *permit: Any
     ) -> None:
         unconditional = [each._replace(expected_version=None) for each in commands]
-        await super().decide(unconditional, deadline, answer)
+        await super().decide(unconditional, deadline, answer, *permit)
 
 
 class ForgetsVersionsWhenBeaten(Manager):

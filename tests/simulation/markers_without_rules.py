@@ -170,10 +170,10 @@ class LeavesNewOnesUnlooked(MarkerDecider):
     _new: frozenset[str] = frozenset()
 
     async def decide(
-        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer
+        self, commands: Sequence[ProposedEvent], deadline: datetime, answer: Answer, *permit: Any
     ) -> None:
         self._new |= {proposed.event.id for proposed in commands if proposed.new}
-        await super().decide(commands, deadline, answer)
+        await super().decide(commands, deadline, answer, *permit)
 
     async def _unstored(self, ready: Sequence[PendingCommand]) -> Sequence[PendingCommand]:
         unknown = await super()._unstored([p for p in ready if p.event.id not in self._new])
