@@ -114,7 +114,8 @@ def check_acknowledged(stored: History, puts: set[str]) -> None:
 def check_emitted(stored: History, emitted: dict[int, list[LogRecord]]) -> None:
     """A reader of committed records sees each stored event once, in version order.
 
-    What was discarded since is marked in the store only.
+    What was discarded since is marked in the store only; who waits for an event stands in what is
+    emitted only.
     """
     seen: dict[str, list[EventRecord]] = defaultdict(list)
     for records in emitted.values():
@@ -122,7 +123,7 @@ def check_emitted(stored: History, emitted: dict[int, list[LogRecord]]) -> None:
             seen[event.aggregate_id].append(event)
     for aggregate_id in seen.keys() | stored.keys():
         came, wanted = (
-            [replace(event, discarded=False) for event in events]
+            [replace(event, discarded=False, reply_to=None) for event in events]
             for events in (seen[aggregate_id], stored.get(aggregate_id, []))
         )
         _same_sequence("emitted", aggregate_id, trail(came), trail(wanted))
