@@ -70,7 +70,7 @@ class EventPublisher:
         """Produce stored events meanwhile; `fail` is called when the stream does not take them."""
 
         def end(task: asyncio.Task[bool]) -> None:
-            if task.cancelled() or not task.result():
+            if task.cancelled() or task.exception() or not task.result():
                 fail()
 
         self._start(events).add_done_callback(end)
@@ -95,10 +95,12 @@ class EventPublisher:
         return task
 
     async def _produce(self, records: list[ProducerRecord]) -> bool:
+        taken = False
         try:
             await self._writer.produce(records)
+            taken = True
         except ServerUnavailable:
-            self._failing = True
-            return False
-        self._failing = False
-        return True
+            pass
+        finally:  # after a refusal, too: then the next command waits, and is told
+            self._failing = not taken
+        return taken

@@ -1,4 +1,4 @@
-"""What values of a type of documents may hold: some read back otherwise than encoded."""
+"""The values that a type of documents may hold: some read back otherwise than encoded."""
 
 from typing import Any
 

@@ -46,7 +46,7 @@ class Shares:
 
 
 class HeldShare:
-    """What one request or socket holds of a limit."""
+    """The part of a limit that one request or socket holds."""
 
     __slots__ = ("_amount", "_caller", "_shares")
 

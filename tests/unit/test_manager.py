@@ -22,6 +22,7 @@ from eventfleet.deciders.outcomes import (
     outcome_fields,
 )
 from eventfleet.stores.contracts import Snapshot
+from eventfleet.stores.errors import TopicRefused
 from eventfleet.topics.errors import InvalidRecord
 from tests.unit.eventually import until
 from tests.unit.sync_domain import NOW, SyncFixture, ask, till
@@ -508,6 +509,19 @@ async def test_a_stream_that_is_down_after_the_put_leaves_the_command_accepted(
     assert desk.produced() == []
     assert await desk.send("PutIn", "3", cents=1) == Accepted(id_of("3"), PLACE, 3)
     assert [event.version for event in desk.produced()] == [3]
+
+
+async def test_a_produce_that_is_refused_is_counted_and_the_next_command_waits(
+    desk: SyncFixture,
+) -> None:
+    async def refuse(records: Any) -> Any:
+        raise TopicRefused("topic till.events")
+
+    desk.producer.produce = refuse  # type: ignore[attr-defined]
+    assert await put_one(desk)
+    await until(lambda: desk.manager.statistics.unpublished == 1)
+    with pytest.raises(TopicRefused):
+        await put_one(desk)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ class Watermarks(NamedTuple):
 
 
 class TopicState(NamedTuple):
-    """What a broker tells of a topic: its `id` ("": unknown), the number of its partitions (0: it
+    """A topic as a broker tells of it: its `id` ("": unknown), the number of its partitions (0: it
     does not exist; None: unknown), and which of the rights Describe, Read, Write the user lacks."""
 
     id: str
