@@ -51,11 +51,12 @@ class Traced:
 
         def call(*args: Any, **named: Any) -> Any:
             self._trace.append((f"{self._name}.{method}", args[0] if args else None))
-            if method in self.failing:
-                raise ServerUnavailable(f"{method} failed")
-            return function(*args, **named)
+            return self._fail(method) if method in self.failing else function(*args, **named)
 
         return call
+
+    async def _fail(self, method: str) -> None:
+        raise ServerUnavailable(f"{method} failed")
 
 
 class Components:
