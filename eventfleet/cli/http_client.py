@@ -87,7 +87,8 @@ class ServiceRefused(ServiceFailed):
     @property
     def is_failure(self) -> bool:
         """True where the domain's own code raised."""
-        return self.problem.type in {kind.type for kind in FAILURES.values()}
+        failures = {kind.type for kind in FAILURES.values()} - {UNAVAILABLE.type}
+        return self.problem.type in failures
 
 
 class HttpClient:

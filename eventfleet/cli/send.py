@@ -177,9 +177,9 @@ def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
     """The key of the outcome's status in STATUSES; its name, and what is known of it."""
     from eventfleet.cli.http_client import ServiceRefused
     from eventfleet.deciders.outcomes import (
-        OUTCOME_NAMES,
         Failed,
         VersionConflict,
+        name_outcome,
         outcome_fields,
     )
     from eventfleet.topics.errors import InvalidRecord
@@ -190,7 +190,7 @@ def _outcome(sending: Any, wanted: "Stage") -> tuple[str, dict[str, Any]]:
         failed = isinstance(error, ServiceRefused) and error.is_failure
         kind = "failed" if failed else "invalid"
         return kind, {"outcome": kind, "reason": str(error)}
-    kind = OUTCOME_NAMES[type(result.outcome)]
+    kind = name_outcome(result.outcome)
     answer = {"outcome": kind, **outcome_fields(result.outcome)}
     if isinstance(result.outcome, Failed):
         answer["details"] = result.outcome.details

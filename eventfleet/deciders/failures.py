@@ -5,6 +5,7 @@ from eventfleet.model.team_traceback import team_traceback
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.topics.errors import NewerSchema
 from eventfleet.topics.event import EventRecord, FoldableEvent
+from eventfleet.topics.parked import UNDECLARED
 
 MAX_DETAILS_CHARS = 10_000
 
@@ -17,6 +18,8 @@ def decide_failed(command: str, domain: str, aggregate_id: str, error: Exception
     """
     if isinstance(error, ReplayFailed):
         error = error.cause
+    if isinstance(error, NewerSchema):
+        return Failed("newer-schema", f"{domain} {aggregate_id!r}: {command}: {error.reason}")
     reason = f"{domain} {aggregate_id!r}: {command} can't be decided: the domain's code raised"
     return Failed("decide-failed", f"{reason} {type(error).__name__}", _details(error))
 
@@ -29,9 +32,12 @@ def replay_failed(domain: str, error: ReplayFailed) -> Failed:
     return Failed("replay-failed", f"{reason} {type(error.cause).__name__}", _details(error.cause))
 
 
-def aggregate_parked(event: EventRecord) -> Failed:
-    """The outcome of a command on an aggregate of which append parks an event."""
+def aggregate_parked(event: EventRecord, why: str) -> Failed:
+    """The outcome of a command on an aggregate of which append parks an event, as `why` says."""
     reason = f"append parks an event of {event.domain} {event.aggregate_id!r}"
+    name, _, older = why.partition(": ")
+    if name == UNDECLARED:
+        return Failed("newer-schema", f"{reason}: {older}")
     return Failed("aggregate-parked", f"{reason}: see `eventfleet deadletters list`")
 
 

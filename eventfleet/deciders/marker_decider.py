@@ -30,6 +30,7 @@ from eventfleet.stores import errors
 from eventfleet.stores.contracts import (
     NO_HEAD,
     Clock,
+    DeadLetterStore,
     EventStore,
     Incarnation,
     LogWriter,
@@ -38,8 +39,10 @@ from eventfleet.stores.contracts import (
     Note,
     StoredHead,
 )
+from eventfleet.stores.contracts.dead_letters import ParkedQuery
 from eventfleet.stores.retry import MARKER
 from eventfleet.topics.event import EventKey
+from eventfleet.topics.parked import WAITING
 from eventfleet.topics.partitioner import destination_of
 
 MAX_UNFINISHED = 10_000
@@ -48,6 +51,8 @@ NOTED = (OK, MarkStatus.MINE, STALE)
 MISSING, AGAIN = MarkStatus.MISSING, MarkStatus.AGAIN
 REJECTED, DONE, LATE = MarkStatus.REJECTED, MarkStatus.DONE, MarkStatus.LATE
 NOTHING = StoredHead("", "")
+PASSING = ("", WAITING)
+"""Why append parks an aggregate: it does so no longer or not quite yet, or is about to go on."""
 
 
 @dataclass
@@ -80,8 +85,11 @@ class MarkerDecider:
         *,
         partitions: int,
         chance: Callable[[], float] = random.random,
+        letters: DeadLetterStore,
         watch: AppendWatch | None = None,
     ) -> None:
+        """`letters` say why append parks an aggregate."""
+        self._letters = letters
         self._store, self._markers, self._writer = store, markers, writer
         self._guard, self._clock, self._chance = guard, clock, chance
         self._partitions, self._watch = partitions, watch or NoWatch(clock)
@@ -170,7 +178,7 @@ class MarkerDecider:
         incarnation = await self._guard.incarnation()
         await self._resolve([p for p in pending if p.unconfirmed])
         ready = await self._unstored(self._ready(pending, incarnation))
-        ready = self._refuse_parked(ready) if self._guard.parked else ready
+        ready = await self._refuse_parked(ready) if self._guard.parked else ready
         if not ready:
             return False
         if permit:
@@ -225,12 +233,21 @@ class MarkerDecider:
                 command.answer(repeat_outcome(command.event, stored, command.destination.name))
         return [p for p in ready if not p.decided]
 
-    def _refuse_parked(self, ready: Sequence[PendingCommand]) -> list[PendingCommand]:
-        """Answer Failed where append parks the aggregate, unless the command may be noted."""
+    async def _refuse_parked(self, ready: Sequence[PendingCommand]) -> list[PendingCommand]:
+        """Answer Failed where append parks the aggregate, unless the command may be noted;
+        Unavailable where it is about to note why, or to handle the events that it parks."""
         for command in ready:
             if command.aggregate_id in self._guard.parked and not command.noted_here:
-                command.answer(aggregate_parked(command.event))
+                why = await self._why_parked(command.aggregate_id)
+                if why in PASSING:
+                    self._give_up(command, f"append is busy with {command.aggregate_id!r}")
+                else:
+                    command.answer(aggregate_parked(command.event, why))
         return [p for p in ready if not p.decided]
+
+    async def _why_parked(self, aggregate_id: str) -> str:
+        found = await self._letters.find(ParkedQuery("append", aggregate_id), 1)
+        return found[0].reason if found else ""
 
     async def _mark(self, ready: Sequence[PendingCommand], incarnation: Incarnation) -> None:
         """Mark them, and answer what is decided by that."""

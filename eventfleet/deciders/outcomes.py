@@ -63,9 +63,9 @@ class Failed(msgspec.Struct, frozen=True):
     """The domain's own code raised: nothing is done, and the same command fails until the code or
     the aggregate's events are mended.
 
-    `problem`: deciding the command failed, or replaying the aggregate's events, or one of them has
-    a schema version that a newer deployment knows, or append parks one. `reason` names the command
-    or the event. `details` is the traceback, for logs only: it quotes the exception, which
+    `problem`: deciding the command failed, or replaying the aggregate's events, or append parks
+    one of them; or this process or append is older than one, `newer-schema`. `reason` names the
+    command or the event. `details` is the traceback, for logs only: it quotes the exception, which
     may quote anything.
     """
 
@@ -89,6 +89,13 @@ OUTCOME_NAMES: dict[type[Outcome], str] = {
     Failed: "failed",
 }
 """The names of outcomes in replies; a conflict with a `version` is a VersionConflict."""
+
+
+def name_outcome(outcome: Outcome) -> str:
+    """Return the name of an outcome for a caller: a roll-out that goes on is no failure of his."""
+    if isinstance(outcome, Failed) and outcome.problem == "newer-schema":
+        return OUTCOME_NAMES[Unavailable]
+    return OUTCOME_NAMES[type(outcome)]
 
 
 def outcome_fields(outcome: Outcome) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from eventfleet.deciders.outcomes import (
     Outcome,
     Repeated,
     Unavailable,
+    name_outcome,
 )
 from eventfleet.feeds.channel_names import ChannelNames
 from eventfleet.service.event_service import EventService
@@ -315,7 +316,7 @@ def to_channel_outcome(command: ChannelCommand, outcome: Outcome) -> ChannelOutc
         return unavailable(command, "it is stored, and the stream has not taken it yet")
     version = outcome.version if isinstance(outcome, Accepted | Repeated) else 0
     reason = getattr(outcome, "reason", "")
-    return ChannelOutcome(command.id, OUTCOME_NAMES[type(outcome)], version, reason)
+    return ChannelOutcome(command.id, name_outcome(outcome), version, reason)
 
 
 def unavailable(command: ChannelCommand, reason: str) -> ChannelOutcome:

@@ -303,7 +303,7 @@ class Domain(Declaration[S]):
             return self._event_types[event_type]
         except KeyError:
             known = ", ".join(sorted(self._event_types))
-            raise InvalidRecord("type", f"{event_type!r} is not one of {known}") from None
+            raise NewerSchema("type", f"{event_type!r} is not one of {known}") from None
 
 
 def _type_name(value: object) -> str:

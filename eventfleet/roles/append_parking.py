@@ -14,7 +14,7 @@ from itertools import chain, zip_longest
 from msgspec.structs import replace
 
 from eventfleet.roles.append_plan import ParkedItem
-from eventfleet.roles.parked_set import WAITING, rest_of
+from eventfleet.roles.parked_set import rest_of
 from eventfleet.roles.parking import MAX_PARKED_AGGREGATES, Parking
 from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import (
@@ -31,6 +31,7 @@ from eventfleet.topics.codec import REDRIVEN_HEADERS, encode
 from eventfleet.topics.event import EventKey, EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import (
+    WAITING,
     DiscardedEvent,
     ParkedAggregate,
     discarded_record,

@@ -12,6 +12,7 @@ from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.dead_letters import PARKED, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.parked import (
+    WAITING,
     Discard,
     DiscardedEvent,
     ParkedAggregate,
@@ -20,8 +21,6 @@ from eventfleet.topics.parked import (
     parked_record,
 )
 from eventfleet.topics.record import LogRecord, ProducerRecord
-
-WAITING = "waits for the rest of its redrive"
 
 
 def rest_of(parked: ParkedAggregate, first: int) -> ParkedAggregate:

@@ -121,7 +121,8 @@ async def decider(
             return
         markers = await stack.enter_async_context(connections.markers(settings, domain.name))
         reader = await stack.enter_async_context(connections.log_reader(settings))
-        events = opened.events
+        events, letters = opened.events, opened.dead_letters
+        assert letters is not None
         guard = LagGuard(
             domain.name,
             IncarnationReader(domain.name, markers, events.registry, reader, events),
@@ -139,6 +140,7 @@ async def decider(
             *(events, markers, writer, guard, clock),
             partitions=settings.partitions,
             watch=watch,
+            letters=letters,
         )
         decider_metrics.markers[domain.name] = marker_decider.statistics
         yield TimeLimitedDecider(marker_decider, clock, patience(settings))

@@ -15,4 +15,4 @@ class InvalidRecord(EventfleetError, ValueError):
 
 
 class NewerSchema(InvalidRecord):
-    """A record has a schema version that a newer deployment of the team's code knows."""
+    """A record has a type or schema version that another deployment of the team's code knows."""

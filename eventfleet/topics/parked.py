@@ -73,6 +73,11 @@ class ParkedEvent(msgspec.Struct, frozen=True):
     role: str = "append"
 
 
+WAITING = "waits for the rest of its redrive"
+"""The reason of an aggregate that is handled again by itself."""
+UNDECLARED = "UndeclaredEvent"
+"""Begins the reason of an aggregate that append parks since it is older than an event."""
+
 ParkedEntry = ParkedAggregate | ParkedBehind | DiscardedEvent | ParkedEvent
 
 _encode = msgspec.json.Encoder().encode

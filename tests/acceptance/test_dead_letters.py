@@ -154,8 +154,9 @@ def test_an_accepted_event_that_append_does_not_read_waits_for_its_declaration(
     assert [each["type"] for each in events_of(fleet, "b")] == ["Placed", "Shipped"]
 
     # A command on it is told why it can't be decided; one of another aggregate is decided.
-    failed = send(fleet, "a", "Ship", status=4)
-    assert (failed["outcome"], failed["problem"]) == ("failed", "aggregate-parked")
+    refused = send(fleet, "a", "Ship", status=6)
+    assert (refused["outcome"], refused["problem"]) == ("unavailable", "newer-schema")
+    assert "roll out append first" in refused["reason"]
     assert send(fleet, "c", "Place")["outcome"] == "accepted"
 
     # Check says which declaration can handle it, on the store and on a file.

@@ -169,5 +169,6 @@ def test_in_another_order_it_is_told_and_well_again_by_itself(rollout: RollOut) 
     for role in ("project", "relay", "snapshot", "append", "command"):
         rollout.step(role)
     wait_for(lambda: rollout.parked() == [], "what is parked to be handled")
+    assert {*rollout.senders.statuses} <= {"202", "200", "503 unavailable"}
     print(f"\nwell again {time.monotonic() - began:.0f} s after: {rollout.senders.statuses}")
     rollout.assert_well()

@@ -113,6 +113,7 @@ class MarkerFixture:
             partitions=1,
             chance=lambda: 0.5,
             watch=self.watch,
+            letters=self.memory.dead_letters,
         )
         return self.marking
 

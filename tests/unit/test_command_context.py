@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 import pytest
+from msgspec.structs import replace
 
 from eventfleet.deciders.command_parser import parse_command
 from eventfleet.deciders.commander import Commander
@@ -12,7 +13,7 @@ from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.outcomes import Accepted, Failed, IdReused, Outcome, Rejected, Repeated
-from eventfleet.deciders.state_command import StateCommand
+from eventfleet.deciders.state_command import StateCommand, decide_events
 from eventfleet.model.command_rules import CommandContext, Decides, Rejection
 from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
@@ -20,6 +21,7 @@ from eventfleet.model.event_shapes import declared_shapes
 from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.typed_decoder import make_typed_decoder
 from eventfleet.snapshot_rules import on
+from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
@@ -156,6 +158,21 @@ async def test_decide_does_not_see_an_event_that_was_discarded() -> None:
     (pinned,) = [event async for event in desk.events.read("b1")]
     await desk.events.mark_discarded(pinned.key)
     assert await desk.send(Tear(note="n1"), "t1") == Rejected("there is no such note")
+
+
+async def test_a_seen_event_of_a_newer_schema_is_no_fault_of_the_domains_code() -> None:
+    """A snapshot of a newer process has spared this one to fold it."""
+    desk = Desk(cached=0)
+    assert isinstance(await desk.send(Pin(text="milk"), "n1"), Accepted)
+    (pinned,) = [event async for event in desk.events.read("b1")]
+    command = parse_command(board, record(Tear(note="n1"), "t1", "ann"))
+    assert isinstance(command, StateCommand)
+    live = LiveState("b1", Board(notes=1), version=1)
+    newer = {"n1": replace(pinned, schema_version=2)}
+    failed = decide_events(board, command, live, 2, newer)
+    assert isinstance(failed, Failed)
+    assert failed.problem == "newer-schema"
+    assert "the event has 2: deploy" in failed.reason
 
 
 @pytest.mark.parametrize("cached", [0, 100])

@@ -21,7 +21,7 @@ from eventfleet import Domain, Followed
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
-from eventfleet.deciders.outcomes import Accepted
+from eventfleet.deciders.outcomes import Accepted, Failed
 from eventfleet.feeds import channel_commands
 from eventfleet.feeds.channel_commands import (
     ChannelCommand,
@@ -652,3 +652,12 @@ def test_an_event_that_the_stream_does_not_have_yet_is_not_told_as_accepted() ->
     command = ChannelCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
     told = channel_commands.to_channel_outcome(command, Accepted("e", "chat.events/0", 3, False))
     assert (told.outcome, told.version) == ("unavailable", 0)
+
+
+@pytest.mark.parametrize(
+    ("problem", "name"), [("newer-schema", "unavailable"), ("replay-failed", "failed")]
+)
+def test_a_process_that_is_too_old_is_told_as_over_http(problem: Any, name: str) -> None:
+    command = ChannelCommand("m1", "SendMessage", "r", "ann", {"content": "hi"})
+    told = channel_commands.to_channel_outcome(command, Failed(problem, "deploy"))
+    assert (told.outcome, told.reason) == (name, "deploy")

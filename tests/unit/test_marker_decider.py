@@ -11,6 +11,7 @@ from eventfleet.deciders.append_watch import NoWatch
 from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
+    Failed,
     IdReused,
     Outcome,
     Rejected,
@@ -20,6 +21,8 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores.contracts import MarkStatus
 from eventfleet.stores.retry import MARKER
+from eventfleet.topics.codec import encode
+from eventfleet.topics.parked import WAITING
 from tests.simulation.commands import items
 from tests.unit.marker_fixture import TERMS, MarkerFixture
 
@@ -503,6 +506,56 @@ async def test_a_stuck_aggregate_holds_no_other_up(desk: MarkerFixture) -> None:
     outcomes = await desk.decide(commands, seconds=TERMS.lease / 2)
     assert outcomes[0] == Unavailable("the deadline has passed")
     assert isinstance(outcomes[1], Accepted)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem", "words"),
+    [
+        ({"schema_version": 2}, "newer-schema", "roll out append first"),
+        ({"type": "Wrapped"}, "newer-schema", "roll out append first"),
+        ({"data": {"amount": "much"}}, "newer-schema", "roll out append first"),
+        ({"type": "Broken"}, "aggregate-parked", "see `eventfleet deadletters list`"),
+    ],
+    ids=["schema version", "type", "payload", "other"],
+)
+async def test_a_command_behind_a_parked_event_is_told_whether_append_is_older(
+    desk: MarkerFixture, changes: dict[str, Any], problem: str, words: str
+) -> None:
+    await desk.send("Place")
+    await desk.append()
+    paid = desk.propose("Pay")
+    newer = replace(paid.event, prev=event_of("Place"), **changes)
+    await desk.memory.put(desk.memory.topics.events, (newer.aggregate_id, encode(newer)))
+    await desk.append()
+    if problem == "aggregate-parked":
+        [parked] = await desk.memory.dead_letters.parked_in("append", 0)
+        await desk.memory.dead_letters.park([replace(parked, reason="ValueError: not ours")])
+    await desk.guard.update()
+    outcome = await desk.send("Cancel")
+    assert isinstance(outcome, Failed)
+    assert outcome.problem == problem
+    assert outcome.reason.startswith("append parks an event of orders 'a': ")
+    assert words in outcome.reason
+    assert isinstance(await desk.send("Place", aggregate_id="b"), Accepted)
+
+
+@pytest.mark.parametrize("why", ["", WAITING], ids=["not listed", "about to be handled"])
+async def test_a_command_behind_a_parked_event_that_is_handled_soon_is_to_be_repeated(
+    desk: MarkerFixture, why: str
+) -> None:
+    await desk.send("Place")
+    await desk.append()
+    newer = replace(desk.propose("Pay").event, prev=event_of("Place"), schema_version=2)
+    await desk.memory.put(desk.memory.topics.events, (newer.aggregate_id, encode(newer)))
+    await desk.append()
+    letters = desk.memory.dead_letters
+    [parked] = await letters.parked_in("append", 0)
+    if why:
+        await letters.park([replace(parked, reason=why)])
+    else:
+        await letters.unpark("append", ["a"])
+    await desk.guard.update()
+    assert await desk.send("Cancel") == Unavailable("append is busy with 'a'")
 
 
 # Deadlines

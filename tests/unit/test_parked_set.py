@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventfleet.roles.parked_set import WAITING, ParkedSet
+from eventfleet.roles.parked_set import ParkedSet
 from eventfleet.stores.parked_log import entries_of
 from eventfleet.topics.parked import (
+    WAITING,
     Discard,
     DiscardedEvent,
     ParkedAggregate,

@@ -149,8 +149,8 @@ async def test_an_event_that_is_not_declared_parks_its_aggregate(named: dict[str
     relay = await opened(memory)
     await take(relay, await memory.append("1", **named))
     [parked] = await memory.dead_letters.find(ParkedQuery(), 10)
-    kind = "NewerSchema" if "schema_version" in named else "InvalidRecord"
-    assert (parked.aggregate_id, parked.first, parked.reason.partition(":")[0]) == ("a", 1, kind)
+    assert (parked.aggregate_id, parked.first) == ("a", 1)
+    assert parked.reason.startswith("NewerSchema: ")
 
 
 async def test_a_relay_looks_for_the_topics_of_its_routes_before_it_takes_over() -> None:
