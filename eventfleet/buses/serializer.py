@@ -1,21 +1,21 @@
 """Serializer: a bus's bytes of an event. The default writes CloudEvents 1.0."""
 
-from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from eventfleet.buses.event import DocumentEvent
-from eventfleet.topics.codec import to_invalid_record
+from eventfleet.topics.codec import NESTED_TOO_DEEP, convert, parse, parse_encoded
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.values import DECODE_ERRORS
+from eventfleet.topics.event import Instant, truncate_to_milliseconds
+from eventfleet.topics.values import check_identifier, fit_numbers, require_finite
 
 
 class Serializer(Protocol):
     """Encodes events for a bus, and decodes them."""
 
     def encode(self, event: DocumentEvent) -> bytes:
-        """Encode an event."""
+        """Encode an event. InvalidRecord names the field and the reason."""
 
     def decode(self, value: bytes) -> DocumentEvent:
         """Decode an event. InvalidRecord names the field and the reason."""
@@ -36,7 +36,7 @@ class DocumentEnvelope(msgspec.Struct, kw_only=True, tag_field="specversion", ta
     type: str
     source: str
     subject: str
-    time: datetime
+    time: Instant
     version: int
     datacontenttype: Literal["application/json"] = "application/json"
     data: dict[str, Any]
@@ -46,31 +46,44 @@ class CloudEventsSerializer:
     """Serializer of CloudEvents 1.0 in structured JSON mode."""
 
     def encode(self, event: DocumentEvent) -> bytes:
-        return msgspec.json.encode(
-            DocumentEnvelope(
-                id=event.id,
-                type=event.event_type,
-                source=event.aggregate_type,
-                subject=event.aggregate_id,
-                time=event.timestamp,
-                version=event.version,
-                data=event.data,
-            )
+        envelope = DocumentEnvelope(
+            id=event.id,
+            type=event.event_type,
+            source=event.aggregate_type,
+            subject=event.aggregate_id,
+            time=event.timestamp,
+            version=event.version,
+            data=event.data,
         )
+        _check_names(envelope)
+        try:
+            value = msgspec.json.encode(envelope)
+        except RecursionError:
+            raise InvalidRecord("data", NESTED_TOO_DEEP) from None
+        except (TypeError, ValueError) as error:
+            raise InvalidRecord("data", f"is not JSON: {error}") from None
+        parse_encoded(value)
+        require_finite(envelope.data, "data")
+        return value
 
     def decode(self, value: bytes) -> DocumentEvent:
-        try:
-            envelope = msgspec.json.decode(value, type=DocumentEnvelope)
-        except msgspec.ValidationError as error:
-            raise to_invalid_record(error) from None
-        except DECODE_ERRORS as error:
-            raise InvalidRecord("value", f"is not JSON: {error}") from None
+        envelope = convert(parse(value), DocumentEnvelope)
+        _check_names(envelope)
         return DocumentEvent(
             id=envelope.id,
             event_type=envelope.type,
             aggregate_id=envelope.subject,
             aggregate_type=envelope.source,
             version=envelope.version,
-            timestamp=envelope.time,
-            data=envelope.data,
+            timestamp=truncate_to_milliseconds(envelope.time),
+            data=fit_numbers(envelope.data, Any, "data"),
         )
+
+
+def _check_names(envelope: DocumentEnvelope) -> None:
+    names = {"id": envelope.id, "type": envelope.type, "subject": envelope.subject}
+    for name, text in names.items():
+        try:
+            check_identifier(text)
+        except ValueError as error:
+            raise InvalidRecord(name, str(error)) from None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.cli.number_types import Integer
 from eventfleet.cli.output import as_json, print_json, printable
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ FINDINGS = {"problems": "problem", "explained": "explained", "information": "inf
 )
 @click.option(
     "--sample",
-    type=click.IntRange(1),
+    type=Integer(1),
     metavar="N",
     help="Compare the views' rows of N aggregates only, spread over the domain, and no totals.",
 )

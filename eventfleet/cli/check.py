@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.cli.number_types import Integer
 from eventfleet.cli.output import as_json, console, print_json, printable
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ STANDARD_INPUT = "-"
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @click.option(
     "--sample",
-    type=click.IntRange(1),
+    type=Integer(1),
     metavar="N",
     help="Check the events of N aggregates only, spread over the domain.",
 )

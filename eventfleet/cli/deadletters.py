@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from eventfleet.cli.number_types import Integer
 from eventfleet.cli.output import as_json, console, print_json, printable
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ def deadletters() -> None:
 @OF_ROLE
 @OF_AGGREGATE
 @OF_REASON
-@click.option("--limit", type=click.IntRange(1, 1_000), default=100, help="At most so many.")
+@click.option("--limit", type=Integer(1, 1_000), default=100, help="At most so many.")
 @click.option("--from", "cursor", default="", help="The cursor that the page before ended with.")
 @as_json
 def list_parked(
@@ -186,7 +187,7 @@ def redrive(
 @AGGREGATE
 @click.option(
     "--version",
-    type=click.IntRange(1),
+    type=Integer(1),
     required=True,
     help="The version of that event, as `show` prints it.",
 )

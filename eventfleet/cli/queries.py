@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventfleet.cli.number_types import Integer
 from eventfleet.cli.output import as_json, indented, print_json, printable
 from eventfleet.topics.errors import EventfleetError
 
@@ -28,10 +29,8 @@ class NothingFound(EventfleetError):
 @DOMAIN
 @click.argument("aggregate_id", metavar="[ID]", required=False)
 @click.option("--all", "every", is_flag=True, help="The events of all aggregates, instead of ID.")
-@click.option(
-    "--after", type=click.IntRange(0), default=0, help="Only events with a version above this."
-)
-@click.option("--limit", type=click.IntRange(1), help="Print at most this many events.")
+@click.option("--after", type=Integer(0), default=0, help="Only events with a version above this.")
+@click.option("--limit", type=Integer(1), help="Print at most this many events.")
 @click.option(
     "--types",
     multiple=True,
@@ -111,7 +110,7 @@ def snapshot(name: str, aggregate_id: str, json: bool) -> None:
 @click.command(short_help="Print the latest state of an aggregate, or an earlier one.")
 @DOMAIN
 @AGGREGATE
-@click.option("--version", type=click.IntRange(1), help="The state at this version.")
+@click.option("--version", type=Integer(1), help="The state at this version.")
 @click.option("--at", metavar="TIME", help="The state at this time (RFC 3339).")
 @as_json
 def state(name: str, aggregate_id: str, version: int | None, at: str | None, json: bool) -> None:
@@ -150,8 +149,8 @@ def state(name: str, aggregate_id: str, version: int | None, at: str | None, jso
 @click.command(short_help="Print the changes between two versions of an aggregate.")
 @DOMAIN
 @AGGREGATE
-@click.argument("first", type=click.IntRange(0))
-@click.argument("second", type=click.IntRange(0), required=False)
+@click.argument("first", type=Integer(0))
+@click.argument("second", type=Integer(0), required=False)
 @as_json
 def diff(name: str, aggregate_id: str, first: int, second: int | None, json: bool) -> None:
     """Print the changes from the state at version FIRST to that at SECOND, by default the latest.

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from eventfleet.cli.number_types import Integer
+
 if TYPE_CHECKING:
     from eventfleet.roles.restore import RestoreReport
     from eventfleet.stores.contracts import OffsetRange
@@ -12,8 +14,8 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Append records again that went into another store.")
 @click.argument("name", metavar="DOMAIN")
-@click.option("--partition", type=click.IntRange(min=0), help="Rewind this partition alone.")
-@click.option("--offset", type=click.IntRange(min=0), help="Rewind it to this offset.")
+@click.option("--partition", type=Integer(min=0), help="Rewind this partition alone.")
+@click.option("--offset", type=Integer(min=0), help="Rewind it to this offset.")
 def rewind(name: str, partition: int | None, offset: int | None) -> None:
     """Set append of DOMAIN back to where its store was filled up to, so that it goes on from there.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.cli.number_types import Number
 from eventfleet.cli.output import as_json, print_json, printable
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class VersionType(click.ParamType):
 )
 @click.option(
     "--patience",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(0, min_open=True),
     default=10.0,
     show_default=True,
     help="Seconds to wait for the outcome and the stage; then prints what was reached.",

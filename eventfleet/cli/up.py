@@ -13,6 +13,7 @@ import click
 from eventfleet.cli.audit import describe_findings, describe_verdict
 from eventfleet.cli.load import rejections
 from eventfleet.cli.logs import log_progress
+from eventfleet.cli.number_types import Integer
 from eventfleet.cli.output import console, printable
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ CUT_OFF_STATUS = 128 + signal.SIGTERM
 PORT = click.option(
     "--port",
     envvar="PORT",
-    type=click.IntRange(1, 65535),
+    type=Integer(1, 65535),
     help="Port of the HTTP service; by default 8080, or any free port where that is taken.",
 )
 

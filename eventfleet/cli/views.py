@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from eventfleet.cli.number_types import Integer, Number
 from eventfleet.cli.output import as_json, console, print_json, printable
 
 if TYPE_CHECKING:
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
 @click.argument("view", metavar="VIEW")
 @click.argument("filters", metavar="[FILTER]...", nargs=-1)
 @click.option("--order", metavar="FIELD", help="Order by a field; -FIELD for the highest first.")
-@click.option(
-    "--limit", type=click.IntRange(1, 1_000), default=100, help="Print at most this many rows."
-)
+@click.option("--limit", type=Integer(1, 1_000), default=100, help="Print at most this many rows.")
 @click.option("--from", "cursor", default="", help="The cursor that the page before ended with.")
 @as_json
 def view(
@@ -101,7 +100,7 @@ def _columns(row: "ViewPageRow") -> dict[str, Any]:
 @click.argument("view", metavar="VIEW")
 @click.option(
     "--patience",
-    type=click.FloatRange(1),
+    type=Number(1),
     default=60.0,
     help="Give up watching after this many seconds without progress.",
 )

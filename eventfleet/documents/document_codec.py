@@ -8,20 +8,22 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import is_dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar, get_type_hints
 from uuid import UUID
 
 import msgspec
+from msgspec import inspect
 
 from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.exact_types import INEXACT_TYPES, TIME_TYPES, may_hold
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.value_copy import has_shared_defaults
-from eventfleet.topics.codec import parse_encoded, to_invalid_record
+from eventfleet.topics.codec import NESTED_TOO_DEEP, parse_encoded, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import truncate_to_milliseconds
-from eventfleet.topics.values import MAX_ID_CHARS
+from eventfleet.topics.values import check_identifier, require_finite
 
 T = TypeVar("T")
 
@@ -62,6 +64,7 @@ class DocumentCodec(Generic[T]):
             self._convert = partial(msgspec.convert, type=kind, str_keys=True, dec_hook=_from_text)
         self._shares_defaults = has_shared_defaults(kind)
         self._is_exact = not may_hold(kind, INEXACT_TYPES)
+        self._declares_decimals = may_hold(kind, (inspect.DecimalType,))
         self._may_hold_times = may_hold(kind, TIME_TYPES)
 
     @property
@@ -79,7 +82,9 @@ class DocumentCodec(Generic[T]):
             )
             if self._may_hold_times:
                 fields = _truncate_times(fields)
-        except (TypeError, ValueError, RecursionError) as error:
+        except RecursionError:
+            raise InvalidDocument("document", NESTED_TOO_DEEP) from None
+        except (TypeError, ValueError) as error:
             raise InvalidDocument("document", str(error)) from None
         if self._version_name:
             fields.pop(self._version_name, None)
@@ -99,6 +104,8 @@ class DocumentCodec(Generic[T]):
         if stored_id is not None and str(id) != str(stored_id):
             raise InvalidDocument(self._id_attribute, f"was {stored_id}, and is now {id}")
         json, json_bytes = to_valid_json(fields)
+        if self._declares_decimals:
+            _require_finite_decimals(document)
         value = self.decode(id, fields, version)
         if not self._is_exact:
             fields = self.encode(value)
@@ -172,11 +179,12 @@ class DocumentCodec(Generic[T]):
         return validated
 
     def _check_id(self, id: Any) -> None:
-        text = str(id)
-        if id is None or isinstance(id, bool | float) or not text or "\0" in text:
+        if id is None or isinstance(id, bool | float):
             raise InvalidDocument(self._id_name, f"is no id: {id!r}")
-        if len(text) > MAX_ID_CHARS:
-            raise InvalidDocument(self._id_name, f"has more than {MAX_ID_CHARS} characters")
+        try:
+            check_identifier(str(id))
+        except ValueError as error:
+            raise InvalidDocument(self._id_name, str(error)) from None
 
 
 def _wire_names(kind: Any) -> dict[str, str]:
@@ -201,14 +209,31 @@ def to_valid_json(fields: Mapping[str, Any]) -> tuple[Fields, int]:
     try:
         encoded = msgspec.json.encode(fields, enc_hook=_to_text)
         json: Fields = parse_encoded(encoded)
-        is_kept = json == msgspec.to_builtins(fields, enc_hook=_to_text)
+        plain: Fields = msgspec.to_builtins(fields, enc_hook=_to_text)
+        if json != plain:
+            for name, value in plain.items():
+                require_finite(value, name)
+            raise InvalidRecord("document", "does not read back from JSON as it was")
     except InvalidRecord as error:
         raise InvalidDocument(error.field, error.reason) from None
+    except RecursionError:
+        raise InvalidDocument("document", NESTED_TOO_DEEP) from None
     except ValueError as error:
-        raise InvalidDocument("document", str(error)) from None
-    if not is_kept:
-        raise InvalidDocument("document", "holds a number that JSON can't: infinite, or none")
+        raise InvalidDocument("document", f"is not JSON: {error}") from None
     return json, len(encoded)
+
+
+def _require_finite_decimals(document: Any) -> None:
+    """InvalidDocument names the first field with a Decimal that is infinite, or none."""
+    value = document.model_dump(warnings=False) if hasattr(document, "model_dump") else document
+    plain: Fields = msgspec.to_builtins(
+        value, builtin_types=(*STORED_TYPES, Decimal), str_keys=True, enc_hook=_to_text
+    )
+    try:
+        for name, each in plain.items():
+            require_finite(each, name)
+    except InvalidRecord as error:
+        raise InvalidDocument(error.field, error.reason) from None
 
 
 def _fits_json(value: Fields) -> bool:

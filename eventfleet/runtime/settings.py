@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -20,6 +27,7 @@ from pydantic_settings import (
 
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import TOPIC_NAME
+from eventfleet.topics.values import read_number
 
 PREFIX = "EVENTFLEET_"
 FILE = "_FILE"
@@ -114,6 +122,10 @@ def is_loopback(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _declares_number(kind: Any) -> bool:
+    return kind in (int, float) or any(map(_declares_number, get_args(kind)))
 
 
 def _retention(value: int) -> int:
@@ -336,6 +348,15 @@ class Settings(BaseSettings):
         given = _present_names(env_settings.env_vars) | _files(env_settings.env_vars).values
         env_settings.env_vars = {name.lower(): value for name, value in given.items()}
         return init_settings, env_settings
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what no door takes for a number, such as `1_000`."""
+        declared = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, str) and _declares_number(declared):
+            read_number(value)
+        return value
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

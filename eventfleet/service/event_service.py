@@ -215,7 +215,7 @@ class EventService(Generic[S]):
                 to_data(data)
             value = encode_digits(envelope) if isinstance(data, dict) else encode(envelope)
         except (TypeError, UnicodeEncodeError) as error:
-            raise InvalidRecord("data", f"can't be written as JSON: {error}") from None
+            raise InvalidRecord("data", f"is not JSON: {error}") from None
         if read := self._decoder.read(value, new):
             return read[1]
         return parse_decoded_command(self._domain, decode_command(value), new)

@@ -31,10 +31,13 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.row_filters import in_order, passes, place
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.errors import EventfleetError, InvalidRecord
+from eventfleet.topics.values import declares_time, read_declared
 
 T = TypeVar("T")
 
 DEFAULT_PAGE_ROWS = 100
+NULL = "null"
+"""A filter's text of an absent value."""
 MAX_PARTS = 10_000
 """Parts of totals that one query merges; it takes filters to read of more."""
 
@@ -202,9 +205,13 @@ def _field_type(table: Table, field: str, name: str) -> Any:
 def _to_plain(kind: Any, value: Any, name: str) -> Any:
     """Convert a value to the plain one that a row has for it."""
     try:
-        typed = msgspec.convert(value, kind, strict=False)
+        is_text = isinstance(value, str) and value != NULL
+        read = read_declared(value, kind) if is_text else value
+        typed = msgspec.convert(read, kind, strict=is_text and declares_time(kind))
     except msgspec.ValidationError as error:
         raise InvalidRecord(name, to_invalid_record(error).reason) from None
+    except ValueError as error:
+        raise InvalidRecord(name, str(error)) from None
     try:
         return encode_row(_Value(value=typed))["value"]
     except UnstorableRow as error:

@@ -24,6 +24,9 @@ NOT_UTF8 = "is not UTF-8"
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What msgspec raises for bytes that are not JSON of the expected shape."""
 
+TIME_TYPES = (inspect.DateTimeType, inspect.DateType, inspect.TimeType, inspect.TimeDeltaType)
+
+_INTEGER = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
@@ -37,6 +40,31 @@ def read_number(text: str, decimal: str = ".") -> int | float | Decimal:
     if fault := find_range_fault(value):
         raise ValueError(fault)
     return value
+
+
+def read_integer(text: str) -> int:
+    """Read an integer without a fraction, an exponent or spaces. ValueError: it is none."""
+    if not _INTEGER.fullmatch(text):
+        number_text(text)
+        raise ValueError(f"{text[:60]!r} is not an integer")
+    number = read_number(text)
+    assert isinstance(number, int)
+    return number
+
+
+def read_declared(text: str, kind: Any) -> Any:
+    """Read a number of a text where a type declares one, and no text; else return the text.
+
+    A Decimal stays a text. ValueError: it is no number, or beyond 64 bits.
+    """
+    kinds = _flatten(_type_info(kind))
+    declared = {type(each) for each in kinds}
+    if declared & {inspect.StrType, inspect.AnyType}:
+        return text
+    if inspect.DecimalType in declared:
+        return number_text(text)
+    is_number = declared & {inspect.IntType, inspect.FloatType}
+    return _fit(read_number(text), kinds, "") if is_number else text
 
 
 def number_text(text: str, decimal: str = ".") -> str:
@@ -151,6 +179,11 @@ def _flatten(kind: inspect.Type) -> list[inspect.Type]:
 
 
 _type_info = cache(inspect.type_info)
+
+
+def declares_time(kind: Any) -> bool:
+    """Return whether a type is that of a time, which is never a number."""
+    return any(isinstance(each, TIME_TYPES) for each in _flatten(_type_info(kind)))
 
 
 @cache

@@ -1,6 +1,5 @@
 """The query parameters of each operation, parsed and checked."""
 
-import re
 from collections import defaultdict
 from functools import cache
 from typing import Annotated, Any, TypeVar
@@ -14,7 +13,7 @@ from eventfleet.stores.contracts import Stage
 from eventfleet.topics.codec import to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import Identifier, Instant
-from eventfleet.topics.values import require_text
+from eventfleet.topics.values import check_identifier, read_integer, require_text
 from eventfleet.web.bodies import ReadVersion, Version
 from eventfleet.web.problems import invalid
 
@@ -22,7 +21,6 @@ P = TypeVar("P", bound="QueryParameters")
 
 MAX_PAGE_ITEMS, DEFAULT_PAGE_ITEMS = 1_000, 100
 MAX_CURSOR_CHARACTERS = 40_000
-_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,30}")
 
 Limit = Annotated[int, Meta(ge=1, le=MAX_PAGE_ITEMS)]
 Condition = Annotated[str, Meta(min_length=1, max_length=1_000)]
@@ -65,7 +63,7 @@ class PageParameters(QueryParameters, rename={"start": "from"}):
 
 class DeadLettersParameters(PageParameters):
     role: Condition | UnsetType = UNSET
-    aggregate: Condition | UnsetType = UNSET
+    aggregate: Identifier | UnsetType = UNSET
     reason: Condition | UnsetType = UNSET
 
 
@@ -78,6 +76,9 @@ class RowsParameters(PageParameters):
     order: Condition | UnsetType = UNSET
     filters: dict[str, str] = {}
 
+
+NAME_PARAMETERS = ("types", "aggregate")
+"""The parameters that are ids or names."""
 
 LIST_PARAMETERS: dict[type[QueryParameters], set[str]] = {EventsParameters: {"types"}}
 """The parameters that may be repeated."""
@@ -102,8 +103,9 @@ def _parse(query: str, kind: type[P]) -> P:
             raise invalid(name, "is given more than once")
     numbers = _number_names(kind)
     plain = {
-        name: values if name in lists else _number(values[0]) if name in numbers else values[0]
+        name: read if name in lists else read[0]
         for name, values in values_by_name.items()
+        if (read := [_read(name, value, name in numbers) for value in values])
     }
     return _convert(_with_filters(plain) if kind is RowsParameters else plain, kind)
 
@@ -127,9 +129,13 @@ def _is_number(kind: inspect.Type) -> bool:
     return isinstance(kind, inspect.IntType)
 
 
-def _number(text: str) -> int | str:
-    """Converts an integer as JSON writes it; msgspec itself would take 1e3 and 1.0 too."""
-    return int(text) if _INTEGER.fullmatch(text) else text
+def _read(name: str, text: str, is_number: bool) -> int | str:
+    try:
+        if name in NAME_PARAMETERS and text:
+            check_identifier(text)
+        return read_integer(text) if is_number else text
+    except ValueError as error:
+        raise invalid(name, str(error)) from None
 
 
 def _convert(values: dict[str, Any], kind: type[P]) -> P:

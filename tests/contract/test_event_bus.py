@@ -346,7 +346,7 @@ async def test_what_can_t_be_read_is_kept_and_can_be_given_again(buses: Buses) -
         await until(lambda: seen.ids == ["e2"])
         [kept] = await reader.dead_letters()
         assert (kept.group, kept.event) == ("reading", None)
-        assert kept.reason.startswith("unreadable: value: is not JSON")
+        assert kept.reason.startswith("unreadable: value: is not UTF-8")
         [again] = await writer.dead_letters()
         assert again.event == event(1), "who can read it sees what it is"
     repaired = await buses(OwnSerializer())

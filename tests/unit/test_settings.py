@@ -49,11 +49,11 @@ def test_every_setting_has_a_description() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
     [
-        ("PARTITIONS", "none", "valid integer"),
+        ("PARTITIONS", "none", "'none' is not a number"),
         ("PARTITIONS", "0", "greater than or equal to 1"),
         ("REPLICATION", "0", "greater than or equal to 1"),
         ("METRICS_PORT", "70000", "less than or equal to 65535"),
-        ("KAFKA_TIMEOUT", "inf", "finite number"),
+        ("KAFKA_TIMEOUT", "inf", "'inf' is not a number"),
         ("KAFKA_TIMEOUT", "-1", "greater than 0"),
         ("KAFKA_SECURITY", "ssl", "'PLAINTEXT', 'SSL'"),
         ("KAFKA_BROKERS", "localhost", "'localhost' is not host:port"),

@@ -6,7 +6,7 @@ The words are the same; only the place before them is the door's own.
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,16 +16,21 @@ import click
 import msgspec
 import pytest
 
-from eventfleet import Command, Domain, Emits, Event, Followed, State
+from eventfleet import Command, Domain, Emits, Event, Followed, Row, State, View
+from eventfleet.buses import CloudEventsSerializer, DocumentEvent
+from eventfleet.cli.number_types import Integer, Number
 from eventfleet.cli.send import _parse
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted
+from eventfleet.documents import MemoryClient, open_storage
 from eventfleet.feeds.channel_commands import ChannelCommandSender, ChannelCommandSubscriber
 from eventfleet.feeds.feed_session import FeedSession, FollowedDomain
 from eventfleet.log_files import Columns, RowProblem, open_log
 from eventfleet.log_files.records import ReadyRecord, to_commands, to_events
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.command import CommandRole
+from eventfleet.runtime.settings import SettingsError, load_settings
+from eventfleet.states.view_reader import read_filters
 from eventfleet.stores.memory.channels import MemoryChannels
 from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.topics.codec import encode_digits
@@ -360,6 +365,178 @@ def test_every_file_takes_or_refuses_a_value_that_is_written_as_text_alike(
             assert isinstance(made, ReadyRecord), (name, made)
             kept = msgspec.convert(msgspec.json.decode(made.value)["data"], WasPut)
             assert msgspec.to_builtins(kept)[entry.field] == entry.stored, name
+
+
+class Crate(Row):
+    whole: int = 0
+    real: float = 0.0
+    exact: Decimal = Decimal(0)
+    text: str = ""
+
+
+CRATES = View("crates", row=Crate, project=lambda row, event: Crate())
+
+
+@pytest.mark.parametrize("entry", TEXT_ENTRIES, ids=lambda e: f"{e.field}={e.written}")
+def test_a_filter_of_a_view_takes_or_refuses_a_text_as_files_do(entry: Entry) -> None:
+    asked = {f"{entry.field}.gte": entry.written}
+    if entry.refused:
+        with pytest.raises(InvalidRecord) as refused:
+            read_filters(CRATES, asked)
+        assert entry.refused in refused.value.reason
+    else:
+        [found] = read_filters(CRATES, asked)
+        assert found.value == entry.stored
+
+
+@pytest.mark.parametrize("written", ["0", "1.5", "2024-03-01T09:00:00", "soon"])
+def test_a_filter_by_a_time_takes_no_number_for_it(written: str) -> None:
+    class Dated(Row):
+        at: datetime | None = None
+
+    dated = View("dated", row=Dated, project=lambda row, event: Dated())
+    with pytest.raises(InvalidRecord):
+        read_filters(dated, {"at": written})
+    assert read_filters(dated, {"at": "null"})[0].value is None
+
+
+NUMBERS = [each for each in TEXT_ENTRIES if each.field in ("whole", "real")]
+
+
+@pytest.mark.parametrize("entry", NUMBERS, ids=lambda e: f"{e.field}={e.written}")
+def test_a_setting_takes_or_refuses_a_number_as_files_do(
+    entry: Entry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = {"whole": "HTTP_REQUESTS", "real": "KAFKA_METADATA_AGE"}[entry.field]
+    monkeypatch.setenv(f"EVENTFLEET_{name}", entry.written)
+    if entry.refused:
+        with pytest.raises(SettingsError) as refused:
+            load_settings()
+        assert entry.refused in str(refused.value)
+    elif entry.stored > 0:
+        assert getattr(load_settings(), name.lower()) == entry.stored
+
+
+@pytest.mark.parametrize("entry", NUMBERS, ids=lambda e: f"{e.field}={e.written}")
+def test_an_option_takes_or_refuses_a_number_as_files_do(entry: Entry) -> None:
+    kind: click.ParamType = {"whole": Integer(), "real": Number()}[entry.field]
+    if entry.written == " 5 ":
+        return  # a shell has taken off the spaces that are not meant
+    if entry.refused:
+        with pytest.raises(click.BadParameter) as refused:
+            kind.convert(entry.written, None, None)
+        assert entry.refused in refused.value.message
+    else:
+        assert kind.convert(entry.written, None, None) == entry.stored
+
+
+INTEGER_ENTRIES = [
+    *[each for each in NUMBERS if each.field == "whole" and each.refused],
+    *[
+        Entry("whole", text, refused=f"{text!r} is not an integer")
+        for text in ("5.0", "5e0", " 5", "5 ")
+    ],
+]
+
+
+@pytest.mark.parametrize("entry", INTEGER_ENTRIES, ids=lambda e: e.written)
+@pytest.mark.parametrize("path", ["a/events?limit=", "a/state?version=", "a/missing?after="])
+async def test_a_parameter_of_a_query_and_an_option_are_integers_of_digits_alone(
+    doors: Doors, path: str, entry: Entry
+) -> None:
+    answer = await doors.service.client.get(f"/domains/box/{path}{quote(entry.written)}")
+    assert (answer.status_code, answer.json()["reason"]) == (422, entry.refused)
+    with pytest.raises(click.BadParameter) as refused:
+        Integer().convert(entry.written, None, None)
+    assert refused.value.message == entry.refused
+
+
+@pytest.mark.parametrize("written", ["soon", "2024-03-01T09:00:00", "0"])
+async def test_a_time_of_a_query_is_one_of_json(doors: Doors, written: str) -> None:
+    answer = await doors.service.client.get(f"/domains/box/a/state?at={quote(written)}")
+    refused = await doors.http("a", f'{{"at":"{written}"}}'.encode())
+    assert answer.status_code == 422
+    if "T" not in written:  # a payload may declare a time without an offset
+        assert answer.json()["reason"] == refused.words
+
+
+FREE_ENTRIES = [
+    *[each for each in JSON_ENTRIES if each.field == "free"],
+    *[
+        each._replace(field="free")
+        for each in JSON_ENTRIES
+        if each.refused in ("is not JSON", "is given more than once")
+        or each.refused.startswith("has a NUL")
+    ],
+]
+
+
+@pytest.mark.parametrize("entry", FREE_ENTRIES, ids=lambda e: e.written[:30])
+def test_a_bus_takes_or_refuses_a_json_value_as_topics_do(entry: Entry) -> None:
+    payload = f'{{"free":{entry.written}}}'.encode()
+    value = envelope(b"WasPut", "a", payload).replace(b'"data"', b'"version":1,"data"')
+    if entry.refused:
+        with pytest.raises(InvalidRecord) as refused:
+            CloudEventsSerializer().decode(value)
+        assert entry.refused in refused.value.reason
+    else:
+        event = CloudEventsSerializer().decode(value)
+        assert event.data["free"] == entry.stored
+        assert CloudEventsSerializer().decode(CloudEventsSerializer().encode(event)) == event
+
+
+class Note(msgspec.Struct):
+    id: str
+    free: Any = None
+    exact: Decimal = Decimal(0)
+
+
+def deep(levels: int) -> Any:
+    return [] if levels == 1 else [deep(levels - 1)]
+
+
+PYTHON_ENTRIES: list[tuple[Any, str]] = [
+    (2**63 - 1, ""),
+    (1e300, ""),
+    ({"a": [deep(50)]}, ""),
+    (2**63, "9223372036854775808 is beyond a 64-bit integer"),
+    (float("inf"), "inf is not a number that JSON has"),
+    ({"a": [float("nan")]}, "nan is not a number that JSON has"),
+    (Decimal("NaN"), "NaN is not a number that JSON has"),
+    ({"a\0b": 1}, "has a NUL in the key 'a\\x00b'"),
+    ("\ud800", "is not JSON"),
+    (deep(70), "is nested deeper than 60 levels"),
+    (deep(900), "is nested deeper than 60 levels"),
+]
+"""Values of Python code, and the words by which they are refused."""
+
+
+@pytest.mark.parametrize(("value", "words"), PYTHON_ENTRIES, ids=lambda v: ascii(v)[:30])
+async def test_commands_documents_and_buses_take_or_refuse_a_value_of_python_alike(
+    doors: Doors, value: Any, words: str
+) -> None:
+    async def send() -> object:
+        return await doors.service.service.send("a", Put(free=value))
+
+    async def write() -> object:
+        async with open_storage(MemoryClient(), "box", "notes", Note) as notes:
+            field = "exact" if isinstance(value, Decimal) else "free"
+            return await notes.find_one_and_upsert(Note("a", **{field: value}))
+
+    async def publish() -> object:
+        about = {"aggregate_type": "Note", "version": 1, "timestamp": datetime.now(UTC)}
+        event = DocumentEvent(
+            id="e", event_type="Noted", aggregate_id="a", data={"free": value}, **about
+        )
+        return CloudEventsSerializer().encode(event)
+
+    for door in (send, write, publish):
+        if words:
+            with pytest.raises(InvalidRecord) as refused:
+                await door()
+            assert words in refused.value.reason, door
+        else:
+            await door()
 
 
 ID_ENTRIES = [
