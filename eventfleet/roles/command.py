@@ -30,6 +30,7 @@ from eventfleet.deciders.outcomes import (
     outcome_fields,
 )
 from eventfleet.model.domain import Domain
+from eventfleet.roles.notices import PREFIX
 from eventfleet.roles.role import ChunkReport
 from eventfleet.roles.takeover import RoleStart
 from eventfleet.stores.contracts import Clock, PartitionWriter, StoreRegistry
@@ -120,6 +121,8 @@ class CommandRole:
         if record.key != command.aggregate_id.encode():
             subject = command.aggregate_id
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {subject!r}")
+        if (command.reply_to or "").startswith(PREFIX):
+            raise InvalidRecord("replyto", f"begins with {PREFIX!r}, as the fleet's own do")
         return command, parsed
 
     def _parse_value(self, record: LogRecord) -> ReadCommand:

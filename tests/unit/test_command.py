@@ -298,6 +298,13 @@ async def test_a_command_under_another_key_is_not_taken_and_answered(key: bytes 
     assert (answer["field"], answer["reason"]) == ("key", f"is {key!r}, not the subject 'order-1'")
 
 
+async def test_no_sender_has_notices_published_to_the_channel_of_another() -> None:
+    role = await answers_to(changed(replyto="notices:of-another/e1"))
+    (answer,) = await role.said()
+    assert (answer["outcome"], answer["field"]) == ("invalid", "replyto")
+    assert answer["reason"] == "begins with 'notices:', as the fleet's own do"
+
+
 async def test_without_its_id_or_replyto_nobody_is_answered() -> None:
     unknown = [
         *(
