@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from eventfleet.documents.errors import InvalidDocument, OpeningFailed
     from eventfleet.embedded_servers import EmbeddedServerMissing, ProgramFailed
     from eventfleet.stores.mongo.errors import OperationRefused
+    from eventfleet.web.failure_log import StreamCutOff
     from eventfleet.web.key_file import InvalidKeyFile
     from eventfleet.web.problems import RequestRefused
 
@@ -80,6 +81,7 @@ __all__ = [
     "ServerUnavailable",
     "SettingsError",
     "StoreError",
+    "StreamCutOff",
     "TakesCommandsOnly",
     "TopicRefused",
     "UnknownDomain",
@@ -103,6 +105,7 @@ _IMPORTED_AT_FIRST_USE = {
     "OperationRefused": "eventfleet.stores.mongo.errors",
     "ProgramFailed": "eventfleet.embedded_servers",
     "RequestRefused": "eventfleet.web.problems",
+    "StreamCutOff": "eventfleet.web.failure_log",
 }
 
 

@@ -38,6 +38,7 @@ from eventfleet.web import (
     LocalAccess,
     TokenAccess,
 )
+from eventfleet.web.failure_log import StreamCutOff
 from eventfleet.web.feed_sockets import FeedPath, feed_sockets
 from eventfleet.web.key_set_url import KeySetAccess, KeySetUrl
 from eventfleet.web.operation import Operation
@@ -217,11 +218,17 @@ def socket_url(listener: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def _is_unforeseen(record: logging.LogRecord) -> bool:
+    """Leaves out the server's traceback of a stream whose end is logged by its reason."""
+    return not (record.exc_info and isinstance(record.exc_info[1], StreamCutOff))
+
+
 async def serve(
     app: ASGIApp, listener: socket.socket, settings: Settings, stop: asyncio.Event
 ) -> None:
     """Serves until `stop` is set, then refuses new connections and finishes active requests."""
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
+    logging.getLogger("uvicorn.error").addFilter(_is_unforeseen)
     config = uvicorn.Config(
         app,
         http=HttpProtocol,

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.shares import Shares
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.web import commands, dead_letters, listings, probes, queries, views
@@ -30,7 +31,7 @@ from eventfleet.web.access import (
 from eventfleet.web.access_log import SUBJECT_SCOPE_KEY, log_request
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
-from eventfleet.web.failure_log import log_failure
+from eventfleet.web.failure_log import cut_off, log_failure
 from eventfleet.web.metrics import HttpMetrics
 from eventfleet.web.openapi import describe
 from eventfleet.web.operation import Operation, Right
@@ -125,6 +126,8 @@ class Application:
         except ClientDisconnect:
             status = status or CLIENT_LEFT
         except Exception as error:
+            if status and isinstance(error, (ServerUnavailable, TimeoutError)):
+                raise cut_off(error, Request(scope)) from None
             if status:
                 raise
             response = self._with_cors(_response_to(error, Request(scope)))

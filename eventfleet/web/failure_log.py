@@ -5,12 +5,26 @@ import logging
 from starlette.requests import Request
 
 from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.web.problems import BROKEN, RequestRefused
+from eventfleet.topics.errors import EventfleetError
+from eventfleet.web.problems import BROKEN, RequestRefused, to_refusal
 from eventfleet.web.requests import correlation_id
 
 logger = logging.getLogger(__name__)
 
 _ids = Uuid7Generator()
+
+
+class StreamCutOff(EventfleetError):
+    """A stream ends without its last chunk, by no fault of our code. The reason is logged."""
+
+
+def cut_off(error: Exception, request: Request) -> StreamCutOff:
+    """Logs in one line why a stream is cut off, and returns what tells the server to do so."""
+    what = f"{request.method} {request.scope['path']}"
+    reason = str(error) or to_refusal(error).detail
+    fields = {"method": request.method, "path": request.scope["path"]}
+    logger.warning("%s was cut off: %s", what, reason, extra=fields)
+    return StreamCutOff(reason)
 
 
 def log_failure(error: Exception, refusal: RequestRefused, request: Request) -> None:

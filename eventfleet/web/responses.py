@@ -62,10 +62,16 @@ class NdjsonResponse(Response):
         await send(start)
         with DisconnectWatch(receive):
             async for chunk in self._chunks():
-                async with asyncio.timeout(self._timeout_seconds):
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                await self._send(send, chunk)
                 await asyncio.sleep(0)  # neither reading nor sending need have waited
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send(self, send: Send, chunk: bytes) -> None:
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            raise TimeoutError("the client does not take the lines fast enough") from None
 
     async def _chunks(self) -> AsyncIterator[bytes]:
         chunk = bytearray()

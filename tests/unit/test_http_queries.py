@@ -1,6 +1,7 @@
 """Queries over HTTP: what is answered, page by page, and how what is not there is told."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -13,10 +14,10 @@ from starlette.routing import Mount
 from eventfleet.domains.orders import Order, Placed, orders
 from eventfleet.model.domain import Domain
 from eventfleet.stores.cursors import encode_cursor
-from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.topics.event import EventRecord
-from eventfleet.web import Application
+from eventfleet.web import Application, Limits
+from eventfleet.web.failure_log import StreamCutOff
 from tests.unit.eventually import until
 from tests.unit.http_fixture import PLACE, START, Web, problem, web
 from tests.unit.slow_queries import Breaking, Slow
@@ -141,6 +142,26 @@ SCOPE = {
 }
 
 
+async def test_a_client_that_takes_no_lines_is_cut_off_in_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def receive() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    async with web(limits=Limits(timeout_seconds=0.1)) as shop:
+        await shop.send("o-1/commands/Place", PLACE)
+        with pytest.raises(StreamCutOff):
+            await shop.app(SCOPE, receive, send)
+    [record] = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    text = "GET /domains/orders/o-1/events was cut off: the client does not take the lines fast"
+    assert record.getMessage().startswith(text)
+    assert not record.exc_info
+
+
 @pytest.mark.parametrize("accept", [b"application/json", b"application/x-ndjson"])
 @pytest.mark.parametrize("path", ["events", "state", "missing"])
 async def test_a_client_that_leaves_ends_its_read(shop: Web, path: str, accept: bytes) -> None:
@@ -228,7 +249,7 @@ async def test_a_stream_that_breaks_off_has_no_proper_end(shop: Web) -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    with pytest.raises(ServerUnavailable):
+    with pytest.raises(StreamCutOff):
         await shop.app(SCOPE, asyncio.Event().wait, send)  # type: ignore[arg-type]
     assert not any(m["type"] == "http.response.body" and not m["more_body"] for m in sent)
 

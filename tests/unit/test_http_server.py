@@ -17,6 +17,7 @@ from eventfleet.runtime.http_server import listening_socket, serve
 from eventfleet.runtime.settings import Settings
 from eventfleet.web import Limits
 from tests.unit.http_fixture import PLACE, Web, web
+from tests.unit.slow_queries import Breaking
 
 HEAD = b"GET /live HTTP/1.1\r\nHost: localhost\r\n"
 REFUSED_BODIES = int(os.environ.get("REFUSED_BODIES", "30"))
@@ -266,3 +267,22 @@ async def test_refused_bodies_leave_the_memory_as_it_was() -> None:
             assert await refuse(REFUSED_BODIES) < before * 1.1
         finally:
             gc.enable()
+
+
+async def test_a_stream_whose_store_goes_away_is_cut_off_in_one_line_of_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with served() as service, service.caller() as caller:
+        for command, body in (("Place", PLACE), ("Pay", {"amount": 1999})):
+            await service.shop.send(f"o-1/commands/{command}", body)
+        events: Any = service.shop.memory.events
+        events.__class__, events.good = Breaking, 1
+        path = "/domains/orders/o-1/events"
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\n\r\n"
+        await caller.say(head.encode())
+        answer = await caller.rest()
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert not answer.endswith(b"0\r\n\r\n")  # the last chunk
+    [record] = [each for each in caplog.records if each.levelno >= logging.WARNING]
+    assert record.getMessage() == f"GET {path} was cut off: MongoDB is away"
+    assert not record.exc_info
