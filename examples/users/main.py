@@ -9,6 +9,7 @@ MongoDB is all that it needs; with Redis the events go over a stream, to subscri
 import asyncio
 import sys
 from contextlib import AsyncExitStack
+from uuid import uuid4
 
 from handlers import UserMapper, subscribe_all
 from user import User, make_dispatcher
@@ -28,10 +29,10 @@ async def main(mongo_url: str, redis_url: str = "") -> None:
         opening = Documents(mongo_url, "mydb", {"users": User}, bus=bus, mapper=UserMapper())
         documents = await stack.enter_async_context(opening)
         dispatcher = make_dispatcher(documents)
-        data = {"name": "John Doe", "email": "john@example.com"}
-        await dispatcher.dispatch(CommandEnvelope.of("CreateUser", "user123", data))
+        id, data = str(uuid4()), {"name": "John Doe", "email": "john@example.com"}
+        await dispatcher.dispatch(CommandEnvelope.of("CreateUser", id, data))
         changed = {"email": "john.doe@example.com"}
-        user = await dispatcher.dispatch(CommandEnvelope.of("ChangeEmail", "user123", changed))
+        user = await dispatcher.dispatch(CommandEnvelope.of("ChangeEmail", id, changed))
         await asyncio.sleep(SETTLE_SECONDS)  # a program that goes on need not wait
         print(f"{user.name} <{user.email}>, version {user.version}")
 

@@ -43,16 +43,17 @@ class UserHandlers:
         return created
 
     async def change_email(self, command: CommandEnvelope[ChangeEmail]) -> User:
-        edit = with_email(command.payload.email)
-        user, _ = await self._documents.update("users", command.aggregate_id, edit)
+        id = command.aggregate_id
+        edit = with_email(id, command.payload.email)
+        user, _ = await self._documents.update("users", id, edit)
         return user  # type: ignore[no-any-return]
 
 
-def with_email(email: str) -> Callable[[User | None], User]:
+def with_email(id: str, email: str) -> Callable[[User | None], User]:
     """Return an edit that sets the address; of an absent user it makes one without a name."""
 
     def edit(user: User | None) -> User:
-        user = user or User("user123", "", "")
+        user = user or User(id, "", "")
         user.email = email
         return user
 

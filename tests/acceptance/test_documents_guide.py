@@ -62,9 +62,32 @@ def test_the_five_uses_of_the_game(url: str) -> None:
 @pytest.mark.parametrize("bus", ["memory", "redis"])
 def test_users_in_three_steps(url: str, redis_url: str, bus: str) -> None:
     more = (redis_url,) if bus == "redis" else ()
-    lines = run(ROOT / "examples" / "users" / "main.py", url, *more)
-    assert lines == [
-        "welcome, John Doe (user123)",
-        "user123: the address is john.doe@example.com now",
-        "John Doe <john.doe@example.com>, version 2",
-    ]
+    ids = set()
+    for _ in range(2):
+        lines = run(ROOT / "examples" / "users" / "main.py", url, *more)
+        [id] = re.findall(r"\((.*)\)", lines[0])
+        ids.add(id)
+        assert lines == [
+            f"welcome, John Doe ({id})",
+            f"{id}: the address is john.doe@example.com now",
+            "John Doe <john.doe@example.com>, version 2",
+        ]
+    assert len(ids) == 2
+
+
+def test_an_address_of_an_absent_user_is_that_user_s() -> None:
+    program = f"""
+import asyncio, sys
+sys.path.insert(0, {str(ROOT / "examples" / "users")!r})
+from user import User, make_dispatcher
+from eventfleet.aggregates import CommandEnvelope
+from eventfleet.documents import Documents, MemoryClient
+
+async def main():
+    async with Documents(MemoryClient(), "mydb", {{"users": User}}) as documents:
+        change = CommandEnvelope.of("ChangeEmail", "nobody", {{"email": "a@b.example"}})
+        print((await make_dispatcher(documents).dispatch(change)).id)
+
+asyncio.run(main())
+"""
+    assert run("-c", program) == ["nobody"]
