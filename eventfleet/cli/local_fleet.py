@@ -140,9 +140,8 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
     """
     async with start_servers(with_domains(given)) as (settings, servers):
         domains = connections.select_domains(settings, names or None)
-        embedded = settings.kafka_brokers != given.kafka_brokers
         limit = StartLimit(settings)
-        await limit.retry(_create_topics, settings, domains.values(), embedded)
+        await limit.retry(_create_topics, settings, domains.values())
         if "metrics_port" not in settings.model_fields_set or not settings.metrics_port:
             settings = settings.model_copy(update={"metrics_port": free_port()})
         environment = _changed_variables(given, settings)
@@ -187,19 +186,13 @@ def _changed_variables(given: Settings, settings: Settings) -> dict[str, str]:
     return {variable(name): str(value) for name, value in settings if value != getattr(given, name)}
 
 
-async def _create_topics(
-    settings: Settings, domains: Iterable[Domain[Any]], with_routes: bool
-) -> None:
-    """Create the domains' topics and check them.
-
-    Topics of routes belong to others; on a broker of our own there are no others to create them.
-    """
+async def _create_topics(settings: Settings, domains: Iterable[Domain[Any]]) -> None:
+    """Create the missing topics of the domains and of their routes, and check the domains' own."""
     domains = list(domains)
     specs = [spec for domain in domains for spec in connections.topics_of(settings, domain)]
     routes = [spec for domain in domains for spec in connections.routes_of(settings, domain)]
-    unique = {spec.name: spec for spec in [*specs, *(routes if with_routes else [])]}
-    async with connections.log_admin(settings) as admin:
-        await admin.create(list(unique.values()))
+    async with connections.log_admin(settings) as admin, connections.log_reader(settings) as reader:
+        await connections.create_missing_topics(admin, reader, [*specs, *routes])
         differences = await admin.check(specs)
     if differences:
         raise Misconfigured("\n".join(differences))

@@ -124,8 +124,7 @@ async def _create(
     from eventfleet.runtime import connections
 
     async with connections.log_admin(settings) as admin, connections.log_reader(settings) as reader:
-        missing = await connections.find_missing_topics(reader, [*specs, *routes])
-        created = await admin.create(missing) if missing else []
+        created = await connections.create_missing_topics(admin, reader, [*specs, *routes])
         return created, await admin.check(specs)
 
 

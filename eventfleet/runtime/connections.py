@@ -108,6 +108,25 @@ async def find_missing_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> 
     return [spec for spec in specs if not await reader.partition_count(spec.name)]
 
 
+async def create_missing_topics(
+    admin: LogAdmin, reader: LogReader, specs: Iterable[TopicSpec]
+) -> list[str]:
+    """Create the topics that do not exist, and return their names.
+
+    Misconfigured: Kafka does not let this user create one.
+    """
+    unique = {spec.name: spec for spec in specs}
+    missing = await find_missing_topics(reader, unique.values())
+    try:
+        return await admin.create(missing) if missing else []
+    except Misconfigured as error:
+        names = ", ".join(spec.name for spec in missing)
+        raise Misconfigured(
+            f"{error}. Missing topics: {names}. Let this user create them, or have them created "
+            "by whoever may"
+        ) from error
+
+
 async def require_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
     """Raise Misconfigured, naming the topics that do not exist."""
     lines = [

@@ -1,5 +1,6 @@
 """The page on settings: a fleet on servers of one's own, by its commands."""
 
+import asyncio
 import os
 import re
 import signal
@@ -7,6 +8,10 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
+from eventfleet.cli.local_fleet import start_fleet
+from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.kafka_by_hand import wait_for
@@ -49,3 +54,23 @@ def test_a_fleet_starts_on_servers_of_ones_own(
                     os.killpg(fleet_processes.pid, signal.SIGTERM)
     finally:
         fleet.__exit__()
+
+
+async def test_up_creates_the_topics_of_routes_on_a_kafka_of_ones_own(
+    kafka: str,
+    mongo_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = CommandFleet((kafka, mongo_url, redis_url), tmp_path, "eventfleet.domains.orders")
+    for name, value in fleet.environment.items():
+        if name.startswith(PREFIX):
+            monkeypatch.setenv(name, value)
+    routes = {"shipping.requests", "finance.ledger"}
+    try:
+        await asyncio.to_thread(fleet.kafka.delete, routes)
+        async with start_fleet(fleet.settings, ["orders"]):
+            assert routes <= await asyncio.to_thread(fleet.kafka.topics)
+    finally:
+        await asyncio.to_thread(fleet.__exit__)

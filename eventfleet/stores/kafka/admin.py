@@ -15,8 +15,12 @@ from aiokafka.errors import (
 from aiokafka.protocol.admin import ApiVersionRequest
 from aiokafka.protocol.transaction import AddPartitionsToTxnRequest, InitProducerIdRequest
 
+from eventfleet.stores.driver_faults import describe
+from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import (
+    OPERATOR_ERRORS,
+    RIGHT_ERRORS,
     close_quietly,
     raise_for_code,
     retry_request,
@@ -41,10 +45,10 @@ class Admin:
         async with self._admin("creating topics") as admin:
             response = await admin.create_topics([_new(spec) for spec in specs])
             created = []
-            for topic, code, *_ in response.topic_errors:
+            for topic, code, *reasons in response.topic_errors:
                 if code == TopicAlreadyExistsError.errno:
                     continue
-                raise_for_code(code, f"Create on topic {topic}")
+                _raise_refusal(topic, code, *reasons)
                 created.append(topic)
             await _wait_for_leaders(admin, created)
             return created
@@ -96,6 +100,18 @@ class Admin:
 
 def _new(spec: TopicSpec) -> Any:
     return NewTopic(spec.name, spec.partitions, spec.replication, topic_configs=spec.config)
+
+
+def _raise_refusal(topic: str, code: int, reason: str | None = None) -> None:
+    """Raise the error of a topic that was not created, with the broker's reason; 0 is none."""
+    try:
+        raise_for_code(code, f"Create on topic {topic}")
+    except RIGHT_ERRORS:
+        raise
+    except OPERATOR_ERRORS as error:
+        raise Misconfigured(
+            f"topic {topic} can't be created: {reason or describe(error)}"
+        ) from error
 
 
 async def _has_ids(admin: Any) -> bool:
