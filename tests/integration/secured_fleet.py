@@ -1,31 +1,28 @@
 """A fleet of one domain on servers that ask for TLS, credentials and rights."""
 
-import asyncio
 import json
 import os
 import shlex
 import subprocess
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pymongo
 import redis
-from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.protocol.admin import CreateAclsRequest, DeleteAclsRequest
 
 from eventfleet.runtime.settings import PREFIX
 from tests.conftest import running
 from tests.servers.certificates import Authority
 from tests.servers.kafka import SecuredKafka
+from tests.servers.kafka_acls import LITERAL, PREFIXED, RESOURCES, Acl, KafkaAcls
 from tests.servers.mongodb import SecuredMongoDB
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 from tests.servers.server import free_port
 
-T = TypeVar("T")
 SCRIPTS = Path(__file__).parents[2] / "deploy" / "security"
 DATABASE = "secured"
 PASSWORD = "s3cret-hunter2"
@@ -69,14 +66,6 @@ RECORDER = """#!/bin/sh
 echo "$*" >> {file}
 """
 
-RESOURCES = {"--topic": 2, "--group": 3, "--transactional-id": 5}
-OPERATIONS = {"Read": 3, "Write": 4, "Create": 5, "Describe": 8, "DescribeConfigs": 10}
-LITERAL, PREFIXED = 3, 4
-ALLOW = 3
-
-Acl = tuple[str, str, str, str, int]
-"""User, operation, kind of resource, its name, and how the name is meant."""
-
 
 class SecuredServers:
     """The servers, each with a listener that is secured, and a plain one for tests.
@@ -111,8 +100,8 @@ class SecuredServers:
         elsewhere = authority.issue("elsewhere", "elsewhere.example").context()
         self.expired = {name: start(Proxy(at, expired)).address for name, at in plain.items()}
         self.elsewhere = {name: start(Proxy(at, elsewhere)).address for name, at in plain.items()}
-        self.acls = self._granted()
-        self.allow(*self.acls)
+        self.acls, self.kafka_acls = self._granted(), KafkaAcls(self.kafka.address)
+        self.kafka_acls.allow(*self.acls)
 
     def environment(self, role: str, **settings: str) -> dict[str, str]:
         """The variables of a process that is the user of a role."""
@@ -150,33 +139,12 @@ class SecuredServers:
 
     # Kafka's rights
 
-    def allow(self, *acls: Acl) -> None:
-        """Give rights."""
-        self._administer(*(CreateAclsRequest(*_fields(acl)) for acl in acls))
-
     @contextmanager
     def without(self, *acl: Any) -> Iterator[None]:
         """Take a right away for the length of the block."""
         assert acl in self.acls, self.acls
-        self._administer(DeleteAclsRequest(*_fields(acl)))
-        try:
+        with self.kafka_acls.without(acl):
             yield
-        finally:
-            self.allow(acl)
-
-    def _administer(self, *requests: Any) -> None:
-        async def administer() -> None:
-            admin = AIOKafkaAdminClient(bootstrap_servers=self.kafka.address)
-            await admin.start()
-            try:
-                for request in requests:
-                    done = (await admin._send_request(request)).to_object()
-                    results = done.popitem()[1]
-                    assert not any(each["error_code"] for each in results), results
-            finally:
-                await admin.close()
-
-        _run(administer())
 
     def _granted(self) -> list[Acl]:
         """The rights that the script gives."""
@@ -252,10 +220,6 @@ def _mongo_rights() -> dict[str, dict[str, list[str]]]:
     return rights
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    return asyncio.run(work)
-
-
 def _acls(words: Sequence[str]) -> Iterator[Acl]:
     """The rights of one call of kafka-acls.sh."""
     options = [(words[i], words[i + 1]) for i in range(len(words) - 1) if words[i][:2] == "--"]
@@ -269,8 +233,3 @@ def _acls(words: Sequence[str]) -> Iterator[Acl]:
     for operation in operations:
         for kind, name in resources:
             yield user, operation, kind, name, pattern
-
-
-def _fields(acl: Acl) -> tuple[Any, ...]:
-    user, operation, kind, name, pattern = acl
-    return RESOURCES[kind], name, pattern, f"User:{user}", "*", OPERATIONS[operation], ALLOW

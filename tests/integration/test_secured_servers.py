@@ -22,9 +22,16 @@ import pytest
 from click.testing import CliRunner, Result
 
 from eventfleet.cli import main
+from eventfleet.runtime.connections import create_missing_topics
 from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.stores.contracts import MarkRequest, MarkStatus, Note, Notice, Stage, StoredHead
-from eventfleet.stores.errors import AccessFault, AccessRefused, ServerUnavailable, TopicRefused
+from eventfleet.stores.errors import (
+    AccessFault,
+    AccessRefused,
+    Misconfigured,
+    ServerUnavailable,
+    TopicRefused,
+)
 from eventfleet.stores.kafka.admin import Admin
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
@@ -44,14 +51,13 @@ from tests.integration.copy_role import CopyAgent, Mood, copying
 from tests.integration.secured_fleet import (
     DATABASE,
     DOMAIN,
-    LITERAL,
     PASSWORD,
-    PREFIXED,
     ROUTE,
     WORKERS,
     WRONG,
     SecuredServers,
 )
+from tests.servers.kafka_acls import LITERAL, PREFIXED
 from tests.servers.server import free_port
 
 PREFIX_OF_TOPICS = f"{DOMAIN}."
@@ -409,6 +415,12 @@ async def test_a_topic_that_a_user_may_not_write_or_create_is_named(
         await producer.produce([ProducerRecord(f"{DOMAIN}.stored", b"k", b"v", 0)])
     with pytest.raises(AccessRefused, match="Create on topic another"):
         await Admin(mine).create([TopicSpec("another", 1, 1)])
+    missing = TopicSpec(f"{DOMAIN}.another", 1, 1)
+    with pytest.raises(Misconfigured, match=f"{missing.name}.*have them created by whoever may"):
+        await create_missing_topics(Admin(mine), Reader(mine), [missing])
+    any_user = Admin(Connection(servers.kafka.address))
+    with pytest.raises(Misconfigured, match=f"topic {missing.name} can't be created: .*replica"):
+        await any_user.create([TopicSpec(missing.name, 1, 3)])
     # In a transaction, too, and the broker is still known to have them.
     group, source = f"eventfleet.{DOMAIN}.relay", f"{DOMAIN}.stored"
     writer = TransactionalWriter(mine, group, source, 0)
