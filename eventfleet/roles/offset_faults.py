@@ -143,7 +143,9 @@ def make_sure(domain: str) -> str:
 
 def set_offset_hint(domain: str, role: str) -> str:
     """Say how an operator makes sure of the offset of a role other than append, and sets it."""
+    views = f", and build its views anew: eventfleet rebuild {domain} VIEW"
     return (
         f"{make_sure(domain)}; then stop the workers of {role}, and set the offset: "
         f"eventfleet topics set-offset {domain} {role} earliest (or latest)"
+        f"{views if role == 'project' else ''}"
     )

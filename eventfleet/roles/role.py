@@ -74,6 +74,10 @@ class UnusableOffset(PartitionFault, DoubtfulOffset):
     """The offset of a group is lost, or names a record that the log does not have."""
 
 
+class RecordsRemoved(UnusableOffset):
+    """The log no longer keeps the records behind a group's offset."""
+
+
 class Role(Protocol):
     """A role over one source partition of one domain; its calls never overlap.
 

@@ -1,7 +1,7 @@
 """The take-over of a partition, the same for every role."""
 
 from eventfleet.roles.offset_faults import lost, moved_back, outside_log, set_offset_hint
-from eventfleet.roles.role import UnusableOffset
+from eventfleet.roles.role import RecordsRemoved, UnusableOffset
 from eventfleet.stores.contracts import PartitionWriter, StoreRegistry
 from eventfleet.stores.errors import OffsetMovedBack, ServerUnavailable
 
@@ -64,5 +64,6 @@ class RoleStart:
 
 
 async def _check_offset(writer: PartitionWriter, offset: int, repair: str) -> None:
-    if fault := outside_log(offset, await writer.watermarks(), repair):
-        raise UnusableOffset(fault)
+    marks = await writer.watermarks()
+    if fault := outside_log(offset, marks, repair):
+        raise RecordsRemoved(fault) if offset < marks.oldest else UnusableOffset(fault)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from eventfleet.roles.steady_offsets import DOUBT_SECONDS
+from eventfleet.roles.steady_offsets import DOUBT_SECONDS, STEADY_SECONDS
 from eventfleet.runtime.process_stop import stop_signals
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import AccessFault, AccessRefused
@@ -18,6 +18,7 @@ from eventfleet.workers.transport import ConsumerConfig
 __all__ = ["role_app", "run_apps", "stop_signals", "worker_timeouts"]
 
 SILENT_LOGGERS = ("faust", "mode", "aiokafka")
+WAY_BACK = "grant it, and restart this process"
 
 
 def role_app(
@@ -52,7 +53,9 @@ def role_app(
 
 def worker_timeouts(settings: Settings) -> OwnerTimeouts:
     """The timeouts of the owners in a worker process."""
-    return OwnerTimeouts(fenced=settings.kafka_session_timeout, doubted=DOUBT_SECONDS)
+    return OwnerTimeouts(
+        fenced=settings.kafka_session_timeout, doubted=DOUBT_SECONDS, removed=STEADY_SECONDS
+    )
 
 
 async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event, tell: Tell | None = None) -> None:
@@ -70,7 +73,7 @@ async def run_apps(apps: Sequence[RoleApp], stop: asyncio.Event, tell: Tell | No
         def tell_first(error: Exception) -> None:
             working.discard(app)
             if working and _is_of_one_role(app, error):
-                app.halt(str(error))
+                app.halt(f"{error}: {WAY_BACK}")
                 return
             if tell and not causes:
                 tell(error)
@@ -96,5 +99,5 @@ def _is_of_one_role(app: RoleApp, error: Exception) -> bool:
     """Check that an error says nothing about other roles: a right is missing, or a topic."""
     if app.fault:
         return True
-    cause = error.__cause__ or error
-    return isinstance(cause, AccessRefused) and cause.access is AccessFault.RIGHT
+    found = [each for each in (error, error.__cause__) if isinstance(each, AccessRefused)]
+    return any(each.access is AccessFault.RIGHT for each in found)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from eventfleet.roles.role import RecordsRemoved
 from eventfleet.stores.errors import DoubtfulOffset, TopicRefused
 from eventfleet.stores.retry import OUTAGE
 
@@ -16,13 +17,15 @@ class OwnerTimeouts:
 
     `refused`: how long a topic may be refused before the partition stands still; a broker that has
     just started does not know its topics for a moment. `doubted`: how long an offset that looks
-    lost or wrong is asked for again, before that counts. `in_hand`: what a close allows the chunk
-    in hand. `tick`: between two ticks, `rest_tick` at rest. `fenced`: from a fence until the
-    partition, if it is still assigned, is taken over again. `longest_pause`: between two retries.
+    lost or wrong is asked for again, before that counts; `removed`: one whose next records the log
+    no longer keeps, as the log itself says. `in_hand`: what a close allows the chunk in hand.
+    `tick`: between two ticks, `rest_tick` at rest. `fenced`: from a fence until the partition, if
+    it is still assigned, is taken over again. `longest_pause`: between two retries.
     """
 
     refused: float = 10.0
     doubted: float = 0.0
+    removed: float = 0.0
     in_hand: float = 10.0
     tick: float = 1.0
     rest_tick: float = 10.0
@@ -33,6 +36,8 @@ class OwnerTimeouts:
         """The seconds for which an error may last; None for ever."""
         if isinstance(error, TopicRefused):
             return self.refused
+        if isinstance(error, RecordsRemoved):
+            return self.removed
         return self.doubted if isinstance(error, DoubtfulOffset) else None
 
 
