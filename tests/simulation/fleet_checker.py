@@ -78,13 +78,36 @@ def check_answers(answers: Answers, replies: list[LogRecord], stored: History) -
             raise BrokenInvariant("not one reply for each command", f"{command_id}: {said}")
         direct = [each for each in asked if not each.by_topic]
         positive = any(isinstance(each.outcome, Accepted | Repeated) for each in direct)
-        if positive or {"accepted", "repeated"} & {*said}:
-            if counts[asked[0].event_id] != 1:
-                raise BrokenInvariant("accepted but not stored", f"{asked}, replies {said}")
-        elif counts[asked[0].event_id] and not any(each.unknown for each in direct):
-            raise BrokenInvariant("refused but stored", f"{asked}, replies {said}")
+        told = positive or {"accepted", "repeated"} & {*said}
+        if told and counts[asked[0].event_id] != 1:
+            raise BrokenInvariant("accepted but not stored", f"{asked}, replies {said}")
         if said.count("accepted") + sum(isinstance(e.outcome, Accepted) for e in direct) > 1:
             _check_one_acceptance(asked)
+
+
+def check_refusals(
+    answers: Answers, replies: list[LogRecord], stored: History, dates: Mapping[str, list[int]]
+) -> None:
+    """What is stored was asked for by a call that was not refused, while it was under way."""
+    replied = {reply["correlation_id"]: reply["outcome"] for reply in map(_reply, replies)}
+    placed = {
+        event.id: date
+        for aggregate_id, events in stored.items()
+        for event, date in zip(events, dates[aggregate_id], strict=True)
+    }
+    for asked in answers.values():
+        date = placed.get(asked[0].event_id)
+        if date is not None and not any(_may_store(each, date, replied) for each in asked):
+            raise BrokenInvariant("refused but stored", f"{asked}, {replied}, in step {date}")
+
+
+def _may_store(answer: Answer, date: int, replied: Mapping[str, str]) -> bool:
+    if answer.began > date:
+        return False
+    if answer.by_topic:
+        return replied.get(answer.sending) in {"accepted", "repeated"}
+    positive = isinstance(answer.outcome, Accepted | Repeated)
+    return answer.unknown or (positive and date <= answer.ended)
 
 
 def _check_one_acceptance(asked: list[Answer]) -> None:

@@ -25,10 +25,12 @@ from tests.simulation.fleet_checker import (
     check_answers,
     check_balances,
     check_expected,
+    check_refusals,
     check_rejections,
     check_whole,
 )
 from tests.simulation.fleet_world import TOPICS, FleetScenario, FleetWorld, LoopClock, serve
+from tests.simulation.scheduler import checkpoint
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.simulated_loop import Process
 from tests.simulation.story import tell
@@ -82,6 +84,8 @@ class FleetSchedule:
         self.sent: list[AccountCommand] = []
         self.calls: list[tuple[AccountCommand, Answer, Process]] = []
         self.quiet = False
+        self.deposits_at: list[int] = []
+        self.world.hesitate = self._hesitate
 
     def run(self) -> None:
         """Violation when an invariant breaks; it tells the steps."""
@@ -164,15 +168,15 @@ class FleetSchedule:
             return None
         return max(0, len(self.world.events.dates[aggregate_id]) - self.random.choice([0, 0, 1]))
 
-    def _send(self, command: AccountCommand) -> None:
-        """To a service, or through the topic."""
+    def _send(self, command: AccountCommand, *, by_topic: bool = True) -> None:
+        """To a service, or now and then through the topic where that may be."""
         sending, expected = f"sending {next(self.names)}", self._expected(command.aggregate_id)
         record = self._record(command, sending, expected)
         parsed = parse_state_command(accounts, record)
         about = command.id, parsed.event.id, command.amount, command.aggregate_id
         answer = Answer(*about, sending, expected, began=self.scheduler.steps)
         self.answers.setdefault(command.id, []).append(answer)
-        if not self.quiet and self.scheduler.chance(0.4):
+        if by_topic and not self.quiet and self.scheduler.chance(0.4):
             self._enqueue(command, record, answer)
             return
         service = self.random.choice(self.services)
@@ -215,6 +219,9 @@ class FleetSchedule:
             self.calls.remove(call)
             if answer.unknown and (self.quiet or self.scheduler.chance(0.8)):
                 self._send(command)
+        if self.deposits_at and self.deposits_at[0] <= self.scheduler.steps:
+            self.deposits_at.pop(0)
+            self._deposit()
         if self.left and (self.quiet or self.scheduler.chance(0.03)):
             self._send(self.left.pop(0))
 
@@ -265,6 +272,26 @@ class FleetSchedule:
             self.scheduler.count(f"a worker of {role} stands still beside its successor")
             self.loop.stall(process, self.random.random())
         self._hire(role)
+
+    async def _hesitate(self) -> None:
+        """A worker of command stands still, with commands in hand, while its successor decides
+        them; and a service changes the state behind that."""
+        worker = self.workers["command"]
+        standing = worker.process.name == self.scheduler.running
+        if self.quiet or not standing or not self.scheduler.chance(self.scenario.hesitates):
+            return
+        self.scheduler.count("a worker of command stands still with commands in hand")
+        self.loop.stall(worker.process, 0.4 + self.random.random())
+        self._hire("command")
+        self.deposits_at.append(self.scheduler.steps + self.random.randint(50, 500))
+        await checkpoint()
+
+    def _deposit(self) -> None:
+        """Into each account, through a service."""
+        for aggregate_id in self.world.aggregates:
+            command = AccountCommand(f"d{next(self.names)}", "Deposit", aggregate_id, 5)
+            self.sent.append(command)
+            self._send(command, by_topic=False)
 
     def _fail_servers(self) -> None:
         events, chance = self.world.events, self.scheduler.chance
@@ -325,6 +352,7 @@ class FleetSchedule:
         check_whole(stored)
         replies = [r for rs in world.whole(TOPICS.replies).values() for r in rs]
         check_answers(self.answers, replies, stored)
+        check_refusals(self.answers, replies, stored, world.events.dates)
         check_rejections(self.answers, stored, world.events.dates)
         check_expected(self.answers, replies, stored, world.events.dates)
 

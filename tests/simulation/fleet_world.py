@@ -1,7 +1,7 @@
 """A fleet in simulated time: services with a Manager each, workers, and their servers."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -82,6 +82,7 @@ class FleetScenario:
     failures: float = 0.5
     expecting: float = 0.25  # how often a command is sent on a version
     late: float = 0.0  # how often something befalls a request of a transaction
+    hesitates: float = 0.0  # how often the role command stands still with commands in hand
     parts: FleetParts = field(default_factory=FleetParts)
 
     @property
@@ -121,6 +122,30 @@ class LoopClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+
+class HesitantManager(Manager):
+    """The Manager of a worker that may stand still before it decides, and before it puts."""
+
+    world: "FleetWorld"
+
+    async def _find_and_put(self, *about: Any) -> None:
+        await self.world.hesitate()
+        await super()._find_and_put(*about)
+
+    async def _put(self, *about: Any) -> None:
+        await self.world.hesitate()
+        await super()._put(*about)
+
+
+class HesitantCommander(Commander):
+    """The Commander of such a worker: it may stand still once it knows that it may put."""
+
+    world: "FleetWorld"
+
+    async def put(self, *about: Any) -> Any:
+        await self.world.hesitate()
+        return await super().put(*about)
 
 
 class FenceMeter:
@@ -213,28 +238,37 @@ class FleetWorld:
         )
         self.letters = self.shaky(MemoryDeadLetters(checkpoint))
         self.fault: Exception | None = None
+        self.hesitate: Callable[[], Awaitable[None]] = checkpoint
 
     def shaky(self, inner: Any) -> Any:
         return Shaky(inner, self.faults)
 
     # Processes
 
-    def manager(self, clock: LoopClock) -> Manager:
+    def manager(self, clock: LoopClock, *, hesitant: bool = False) -> Manager:
         parts, stores, n = self.scenario.parts, self.stores, self.partitions
+        manager_class, commander_class = parts.manager, parts.commander
+        if hesitant:
+            manager_class = self._hesitant(HesitantManager, manager_class)
+            commander_class = self._hesitant(HesitantCommander, commander_class)
         cache: LruCache[LiveState] = LruCache(self.random.randint(0, 2))
         querier = parts.querier(accounts, stores, clock, cache=cache)
         saver = SnapshotSaver(accounts, stores.snapshots, clock, limit=BIG)
-        commander = parts.commander(stores.events, saver, partitions=n)
+        commander = commander_class(stores.events, saver, partitions=n)
         producer = self.shaky(MemoryProducer(self.log, checkpoint))
         publisher = EventPublisher(producer, clock, partitions=n)
-        return parts.manager(
+        return manager_class(
             accounts, querier, commander, publisher, clock, jitter=self.random.random
         )
+
+    def _hesitant(self, hesitant: type[Any], part: type[Any]) -> type[Any]:
+        return type("Hesitant", (hesitant, part), {"world": self})
 
     async def work(self, name: str, released: asyncio.Event) -> None:
         """A worker of one role, until its partitions are released."""
         clock = self.clock()
-        manager = self.manager(clock)
+        hesitant = name == "command" and self.scenario.hesitates > 0
+        manager = self.manager(clock, hesitant=hesitant)
         source = LogSource(self, SOURCES[name])
         unanswered_fences: set[SourcePartition] = set()
 

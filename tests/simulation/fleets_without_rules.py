@@ -6,10 +6,11 @@ from typing import Any
 
 from eventfleet.deciders.command_attempts import Attempt, Ended
 from eventfleet.deciders.commander import Commander, IsLate, PutError, never
-from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.manager import Manager
 from eventfleet.deciders.state_command import NewEvents, StateCommand, decide_events
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.command import CommandRole
 from eventfleet.roles.role import ChunkReport
 from eventfleet.states.latest_states import LatestState, LatestStateQuery, LatestStates
 from eventfleet.states.querier import Querier
@@ -100,6 +101,34 @@ class ForgetsVersionsWhenBeaten(Manager):
         for attempt in beaten:
             attempt.command = attempt.command._replace(expected_version=None)
         await super()._try_again(beaten, deadline, tries)
+
+
+class AsksForNoOwner(CommandRole):
+    """Without: whoever decides a command is the owner of its partition when it puts its events."""
+
+    async def _check_owner(self) -> None:
+        """Whoever it is."""
+
+
+class AsksBeforeItDecides(Manager):
+    """Without: it is asked for between the decision and the put."""
+
+    permit: Permit | None = None
+
+    async def decide(
+        self,
+        commands: Sequence[StateCommand],
+        deadline: datetime,
+        answer: Answer,
+        permit: Permit | None = None,
+    ) -> None:
+        self.permit = permit
+        await super().decide(commands, deadline, answer)
+
+    async def _attempt(self, attempts: Sequence[Attempt], deadline: datetime) -> None:
+        if self.permit:
+            await self.permit()
+        await super()._attempt(attempts, deadline)
 
 
 class NeverSweeps(AppendRole):

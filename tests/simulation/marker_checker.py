@@ -101,6 +101,16 @@ def check_answers(requests: Requests, stored: History) -> None:
         _check_repeats(event_id, asked)
 
 
+def check_refusals(requests: Requests, stored: History, arrivals: Arrivals) -> None:
+    """What is stored was asked for by a call that was not refused, no later than it came into the
+    log."""
+    ids = {event.id for events in stored.values() for event in events}
+    for event_id in requests.keys() & ids:
+        asked = [each for each in requests[event_id] if each.unknown or each.positive]
+        if not any(each.began <= arrivals[event_id] for each in asked):
+            raise BrokenInvariant("refused but stored", f"{event_id}: {requests[event_id]}")
+
+
 def check_final(final: Requests, stored: History) -> None:
     """Nobody else asks any more: what is rejected now is not there, and will never be."""
     counts = Counter(event.id for events in stored.values() for event in events)

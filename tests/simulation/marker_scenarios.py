@@ -5,7 +5,7 @@ from tests.simulation.marker_world import MarkerScenario
 SCENARIOS = {
     "nothing but order": (600, MarkerScenario(late=True)),
     "everything but a loss": (
-        1200,
+        1120,
         MarkerScenario(kills=0.01, stalls=0.02, jumps=0.005, faults=0.02, lag=0.01, late=True),
     ),
     "slow owners, markers that expire": (
@@ -15,6 +15,10 @@ SCENARIOS = {
     "repeats, a store that is behind": (
         1000,
         MarkerScenario(stalls=0.01, lag=0.03, echoes=0.5, late=True),
+    ),
+    "who decides the topic's commands stands still": (
+        80,
+        MarkerScenario(clients=4, commands=4, busy=1500, hesitates=0.5),
     ),
     "three services, two aggregates": (
         800,

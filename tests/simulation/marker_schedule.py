@@ -1,18 +1,22 @@
 """One schedule of the marker protocol: faults, then quiet, then every command once more."""
 
 import os
+import random
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from itertools import count
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from eventfleet.deciders.outcomes import Accepted, Outcome
+from eventfleet.deciders.outcomes import Accepted, Failed, Outcome, Rejected, Repeated
 from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
 from eventfleet.stores.contracts.dead_letters import ParkedQuery
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.codec import encode
+from eventfleet.topics.event import CommandRecord, EventRecord
 from eventfleet.topics.parked import Discard
+from eventfleet.topics.partitioner import partition_of
+from eventfleet.topics.record import ProducerRecord
 from tests.simulation.checker import BrokenInvariant
 from tests.simulation.commands import items
 from tests.simulation.marker_checker import (
@@ -20,6 +24,7 @@ from tests.simulation.marker_checker import (
     check_accepted_once,
     check_answers,
     check_final,
+    check_refusals,
     check_rejections,
     check_streams,
     check_successions,
@@ -34,7 +39,7 @@ from tests.simulation.marker_world import (
     MarkerWorld,
     SimulatedService,
 )
-from tests.simulation.scheduler import ScheduledTask, drive
+from tests.simulation.scheduler import ScheduledTask, checkpoint, drive
 from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.story import tell
 
@@ -75,9 +80,13 @@ class MarkerSchedule:
         self.sent: dict[str, ScheduledCommand] = {}
         self.quiet = False
         self.losses, self.dumps = scenario.losses, scenario.dumps
+        self.changes_at: list[int] = []
+        self.world.hesitate = self._hesitate
 
     def run(self) -> None:
         """Violation when a promise is broken; it tells the steps."""
+        state = random.getstate()
+        random.seed(0)
         try:
             self._begin()
             self._busy()
@@ -91,6 +100,7 @@ class MarkerSchedule:
             raise BrokenInvariant("error", f"{error!r}\n{self._story()}") from error
         finally:
             self.scheduler.end()
+            random.setstate(state)
 
     def _story(self) -> str:
         return tell(self.scheduler.trace)
@@ -120,6 +130,16 @@ class MarkerSchedule:
     def _own_all(self) -> None:
         for partition in range(self.world.partitions):
             self._own(partition)
+            if self.scenario.hesitates:
+                self._open_desk(partition)
+
+    def _open_desk(self, partition: int) -> None:
+        """Somebody decides the commands of a partition, also where another does."""
+        slot = "desk", partition, next(self.owners)
+        desk = SimulatedService(self.world, decides=partition)
+        name = f"command {slot[-1]} of {partition}"
+        self.scheduler.start(f"beat of {name}", desk.beat(), slot)
+        self.scheduler.start(name, self.world.command(partition, desk), slot)
 
     def _own(self, partition: int) -> None:
         name = f"append {next(self.owners)} of {partition}"
@@ -159,6 +179,11 @@ class MarkerSchedule:
     # Calls
 
     def _send(self, client: Client, number: int) -> None:
+        if self.scenario.hesitates and not self.quiet and self.scheduler.chance(0.5):
+            name = f"call {next(self.names)} by the topic"
+            work = self._sending_by_topic(client, name)
+            client.task = self.scheduler.start(name, work, "sender")
+            return
         name = f"call {next(self.names)} to {number}"
         work = self._sending(client, self.services[number])
         client.task = self.scheduler.start(name, work, ("service", number))
@@ -182,6 +207,41 @@ class MarkerSchedule:
         if not all(request.outcome for request in asked):
             raise BrokenInvariant("not answered", commands)
         client.left = [c for c, r in zip(commands, asked, strict=True) if r.unknown]
+
+    async def _sending_by_topic(self, client: Client, name: str) -> None:
+        """The commands go into their topic, and their replies are awaited."""
+        self.scheduler.note("asks by the topic", client.left)
+        asked: dict[str, Request] = {}
+        for number, command in enumerate(client.left):
+            event = self._proposed(command).event
+            sending = f"{name}, {number}"
+            asked[sending] = self._request(event, self.services[0])
+            self._enqueue(command, sending)
+        while waiting := [each for each in asked if not asked[each].outcome]:
+            await checkpoint()
+            replies = self.world.replies()
+            for sending in waiting:
+                if reply := replies.get(sending):
+                    request = asked[sending]
+                    request.outcome, request.ended = outcome_of(reply), self.scheduler.steps
+                    self.scheduler.note("is answered", [sending, request.outcome])
+        client.left = []
+
+    def _enqueue(self, command: ScheduledCommand, sending: str) -> None:
+        record = CommandRecord(
+            id=command.id,
+            type=command.name,
+            domain=items.name,
+            aggregate_id=command.aggregate_id,
+            time=self.world.clock.now(),
+            data={},
+            correlation_id=sending,
+        )
+        key = command.aggregate_id
+        partition = partition_of(key, self.world.partitions)
+        self.world.log.append(
+            ProducerRecord(TOPICS.commands, key.encode(), encode(record), partition)
+        )
 
     def _request(self, event: EventRecord, service: SimulatedService) -> Request:
         request = Request(event.id, event.type, event.aggregate_id, self.scheduler.steps)
@@ -226,6 +286,8 @@ class MarkerSchedule:
     def _step(self) -> None:
         while self.world.handovers:
             self._own(self.world.handovers.pop())
+        if self.changes_at and self.changes_at[0] <= self.scheduler.steps:
+            self._change()
         self._tend()
         self.scheduler.step()
         self.world.clock.advance(self.random.randint(0, 20))
@@ -264,6 +326,31 @@ class MarkerSchedule:
             why = Discard("it is a mistake", "op", self.world.clock.now()) if discards else None
             self.scheduler.trace.append(("operator", "asks for", (parked, why)))
             drive(self.world.letters.request(parked, why))
+
+    def _hesitate(self, partition: int) -> None:
+        """Who decides the commands of a partition stands still while its successor does; and a
+        service changes the state behind that."""
+        running = self.scheduler.running
+        slot = next(task.slot for task in self.scheduler.tasks if task.name == running)
+        if self.quiet or not self.scheduler.chance(self.scenario.hesitates):
+            return
+        self.scheduler.count("who decides stands still with commands in hand")
+        steps = self.random.randint(150, 500)
+        for task in self._of(slot):
+            self.scheduler.stall(task, steps)
+        self._open_desk(partition)
+        self.changes_at.append(self.scheduler.steps + self.random.randint(80, 300))
+
+    def _change(self) -> None:
+        """A service is sent what nothing forbids."""
+        self.changes_at.pop(0)
+        aggregate_id = self.random.choice(self.world.aggregates)
+        command = ScheduledCommand(f"c{next(self.serial)}", "Note", aggregate_id)
+        self.sent[command.id] = command
+        client = Client([], loyal=True)
+        client.left = [command]
+        self.clients.append(client)
+        self._send(client, self.random.randrange(len(self.services)))
 
     def _of(self, slot: object) -> list[ScheduledTask]:
         return [task for task in self.scheduler.tasks if task.slot == slot]
@@ -344,8 +431,9 @@ class MarkerSchedule:
 
     def _until(self, done: Callable[[], bool]) -> None:
         # Clocks that were set back come to where they were first; the copies of many redrives are
-        # gone through.
-        patience = PATIENCE * (3 if self.scenario.clocks or self.scenario.slow else 1)
+        # gone through. Who decides the topic's commands has as many processes as there were stalls.
+        scenario = self.scenario
+        patience = PATIENCE * (3 if scenario.clocks or scenario.slow or scenario.hesitates else 1)
         for step in range(patience):
             if step % 50 == 0 and self.scenario.poison:
                 self._operate(discards=False)
@@ -386,11 +474,26 @@ class MarkerSchedule:
             check_successions(".events", first_copies(log))
         check_streams(stored, emitted)
         check_answers(self.requests, stored)
+        check_refusals(self.requests, stored, world.arrivals(stored))
         if not world.lost and not self.scenario.faults:
             check_accepted_once(self.requests)
         check_final(self.requests, stored)
         ends = world.appends() if world.lost else world.arrivals(stored)
         check_rejections(self.requests, stored, world.arrivals(stored), ends)
+
+
+def outcome_of(reply: Mapping[str, Any]) -> Outcome:
+    """The outcome that a reply tells."""
+    match reply["outcome"]:
+        case "accepted":
+            return Accepted(reply["event_id"], reply["place"])
+        case "repeated":
+            return Repeated(reply["event_id"], reply["place"])
+        case "rejected":
+            return Rejected(reply["reason"], reply["marked"])
+        case "failed":
+            return Failed(reply["problem"], reply["reason"])
+    raise BrokenInvariant("an unexpected reply", reply)
 
 
 def run(scenario: MarkerScenario, seeds: range) -> Counter[str]:

@@ -1,13 +1,15 @@
 """Redis, the log, the store and the services of one schedule of the marker protocol."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as with_changes
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from random import Random
 from typing import Any
 
+import orjson
 from msgspec.structs import replace
 
 from eventfleet.deciders.append_watch import NoWatch
@@ -19,6 +21,7 @@ from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import AppendItem, Plan
 from eventfleet.roles.append_reader import AppendReader
+from eventfleet.roles.command import CommandRole
 from eventfleet.roles.notices import PREFIX as NOTICES
 from eventfleet.roles.notices import AwaitedEvent, notices_of, reply_to
 from eventfleet.stores.contracts import (
@@ -37,7 +40,7 @@ from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
 from eventfleet.topics.codec import encode
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventKey, EventRecord, Position
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -72,6 +75,7 @@ class MarkerParts:
     plan: type[Plan] = Plan
     parking: type[AppendParking] = AppendParking
     events: type[MemoryEvents] = MemoryEvents
+    command: type[CommandRole] = CommandRole
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,9 @@ class MarkerScenario:
         0.0  # how often an owner that decides on a parked event stands still, and another comes
     )
     begins: float = 0.0  # how often who finds that nothing was ever there stands still then
+    # How often who decides the topic's commands stands still with one in hand, and another comes;
+    # commands go by the topic only where that happens.
+    hesitates: float = 0.0
     clocks: bool = False  # services and Redis have clocks of their own, which step back
     echoes: float = 0.2
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
@@ -190,17 +197,36 @@ class HesitantStore(Remote):
         return page
 
 
-class SimulatedService:
-    """A process with its own guard; what it has in memory goes with it."""
+class DeskStore(HesitantStore):
+    """The store of who decides a partition's commands: it may stand still when it knows that they
+    are not stored."""
 
-    def __init__(self, world: "MarkerWorld") -> None:
+    def __init__(self, world: "MarkerWorld", partition: int) -> None:
+        super().__init__(world)
+        self._partition = partition
+        self._find = self._calling("find", self.inner.find)
+
+    async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
+        found: dict[EventKey, EventRecord] = await self._find(keys)
+        self._world.hesitate(self._partition)
+        await checkpoint()
+        return found
+
+
+class SimulatedService:
+    """A process with its own guard; what it has in memory goes with it.
+
+    `decides`: the partition whose commands it decides, if it does.
+    """
+
+    def __init__(self, world: "MarkerWorld", decides: int | None = None) -> None:
         parts, random = world.scenario.parts, world.random
         self.clock = world.new_clock()
         markers: Any = Remote(
             MemoryMarkers(world.redis, items.name, TERMS, checkpoint), world.faults
         )
         reader: Any = Remote(MemoryReader(world.log, checkpoint), world.faults)
-        store: Any = HesitantStore(world)
+        store: Any = HesitantStore(world) if decides is None else DeskStore(world, decides)
         network: Any = Remote(Network(world), world.faults)
         self.world = world
         registry: Any = Remote(world.events.registry, world.faults)
@@ -218,9 +244,10 @@ class SimulatedService:
         )
         self.looked_from = -1
         """The step in which the guard's last whole look began."""
+        self.has_ended = False
 
     async def beat(self) -> None:
-        while True:
+        while not self.has_ended:
             began = self.world.scheduler.steps
             try:
                 await self.guard.update()
@@ -326,6 +353,9 @@ class MarkerWorld:
         self.mended = False
         self.handovers: list[int] = []
         self.watches: list[SimulatedWatch] = []
+        self.assigned: dict[int, SimulatedService] = {}
+        """Who is to decide the commands of each partition."""
+        self.hesitate: Callable[[int], None] = lambda partition: None
         self.poison: dict[str, bool] = {}
 
     def is_poison(self, event: EventRecord) -> bool:
@@ -393,6 +423,42 @@ class MarkerWorld:
                 self.scheduler.note("takes up to", offset)
                 await role.process(records, offset)
                 self.scheduler.note("has committed", offset)
+
+    async def command(self, partition: int, service: SimulatedService) -> None:
+        """The owner of a partition of the commands."""
+        self.assigned[partition] = service
+        source = consumer_group(PREFIX, items.name, "command"), TOPICS.commands, partition
+        writer = Shaky(MemoryTransactionalWriter(self.log, *source, checkpoint), self.faults)
+        registry: Any = Remote(self.events.registry, self.faults)
+        role = self.scenario.parts.command(
+            *(items, partition, service.marking, registry, writer, service.clock),
+            decide_timeout=timedelta(seconds=DEADLINE),
+        )
+        while True:
+            try:
+                await self._command(role, partition)
+            except ServerUnavailable:
+                await checkpoint()
+            except Fenced:
+                await checkpoint()
+                if self.assigned[partition] is not service:
+                    service.has_ended = True
+                    return
+
+    async def _command(self, role: CommandRole, partition: int) -> None:
+        offset = await role.open()
+        while True:
+            await checkpoint()
+            records = self.records(TOPICS.commands, partition)[offset:][: self.random.randint(1, 3)]
+            if records:
+                offset = records[-1].offset + 1
+                await role.process(records, offset)
+
+    def replies(self) -> dict[str, dict[str, Any]]:
+        """The replies to commands of the topic, by their correlation ids."""
+        records = chain.from_iterable(self.whole(TOPICS.replies).values())
+        replies = [orjson.loads(record.value or b"") for record in records]
+        return {reply["correlation_id"]: reply for reply in replies}
 
     def put(self, event: EventRecord) -> None:
         """An aggregate's first event, as if it were there since long."""

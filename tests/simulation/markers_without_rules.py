@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace as with_changes
 
-from eventfleet.deciders.decider import Answer
+from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.deciders.lag_guard import LagGuard, Look
 from eventfleet.deciders.marker_decider import MarkerDecider
@@ -17,6 +17,7 @@ from eventfleet.deciders.pending_command import PendingCommand, rejection
 from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
+from eventfleet.roles.command import CommandRole
 from eventfleet.stores.contracts import (
     Head,
     Incarnation,
@@ -291,3 +292,19 @@ class Unlisted(AppendParking):
     async def save(self) -> list[ProducerRecord]:
         self._parked.changed.clear()
         return await super().save()
+
+
+class AsksForNoOwner(CommandRole):
+    """Without: whoever decides a command is the owner of its partition when it marks."""
+
+    async def _check_owner(self) -> None:
+        """Whoever it is."""
+
+
+class AsksBeforeItLooksUp(MarkerDecider):
+    """Without: it is asked for between what is looked up and the mark."""
+
+    async def _round(self, pending: Sequence[PendingCommand], permit: Permit | None) -> bool:
+        if permit:
+            await permit()
+        return await super()._round(pending, None)

@@ -1,6 +1,7 @@
 """A fleet of a synchronous domain keeps its promises; SCHEDULES=200000 looks longer."""
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -11,8 +12,10 @@ from tests.simulation.fleet_world import FleetParts, FleetScenario
 
 ALL_ROLES = ("append", "command", "snapshot")
 
+STANDS_STILL = "command stands still with commands in hand"
+
 SCENARIOS = {
-    "services, and the roles append and command": (3700, FleetScenario()),
+    "services, and the roles append and command": (3620, FleetScenario()),
     "three services": (2600, FleetScenario(services=3, commands=12, roles=("append", "command"))),
     "with snapshots": (3000, FleetScenario(roles=ALL_ROLES, violence=0.006)),
     "late requests": (500, FleetScenario(roles=ALL_ROLES, violence=0.006, late=0.1)),
@@ -20,6 +23,7 @@ SCENARIOS = {
         200,
         FleetScenario(roles=ALL_ROLES, violence=0.0, failures=0.0, late=0.1),
     ),
+    STANDS_STILL: (80, FleetScenario(hesitates=0.3)),
 }
 FAULTS = {
     "a chunk is not delivered",
@@ -88,6 +92,14 @@ VERSION_RULES = {
         {"accepted on another version"},
     ),
 }
+OWNER_RULES = {
+    "who puts is the owner of the command's partition": FleetParts(
+        command_role=fleets_without_rules.AsksForNoOwner
+    ),
+    "the owner is asked for between a decision and its put": FleetParts(
+        manager=fleets_without_rules.AsksBeforeItDecides
+    ),
+}
 
 
 @cache
@@ -112,6 +124,11 @@ def test_each_fault_occurs_in_one_of_twenty_schedules() -> None:
     assert {fault for fault in FAULTS if occurred[fault] >= schedules / 20} == FAULTS, occurred
 
 
+def test_command_stands_still_in_half_of_the_schedules_where_it_may() -> None:
+    occurred = faults_in(STANDS_STILL)["a worker of command stands still with commands in hand"]
+    assert occurred >= scaled(SCENARIOS[STANDS_STILL][0]) / 2
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_without_the_rule_a_promise_breaks(rule: str) -> None:
     parts, kinds = RULES[rule]
@@ -124,7 +141,13 @@ def test_without_the_rule_an_expected_version_is_missed(rule: str) -> None:
     _assert_broken(FleetScenario(parts=parts), kinds)
 
 
-def _assert_broken(scenario: FleetScenario, kinds: set[str]) -> None:
-    first = next(violations(scenario, range(1000)), None)
-    assert first is not None, "nothing broke in 1000 schedules"
+@pytest.mark.parametrize("rule", OWNER_RULES)
+def test_without_the_rule_a_former_owner_stores_what_was_refused(rule: str) -> None:
+    scenario = replace(SCENARIOS[STANDS_STILL][1], parts=OWNER_RULES[rule])
+    _assert_broken(scenario, {"refused but stored"}, schedules=300)
+
+
+def _assert_broken(scenario: FleetScenario, kinds: set[str], *, schedules: int = 1000) -> None:
+    first = next(violations(scenario, range(schedules)), None)
+    assert first is not None, f"nothing broke in {schedules} schedules"
     assert first.kind in kinds, first

@@ -40,3 +40,9 @@ def test_redrives_and_discards_occur_in_one_of_ten_schedules_that_park() -> None
     occurred = sum(map(faults_in, parking), Counter[str]())
     schedules = sum(scaled(SCENARIOS[name][0]) for name in parking)
     assert {fault for fault in OF_PARKING if occurred[fault] >= schedules / 10} == OF_PARKING
+
+
+def test_who_decides_stands_still_in_half_of_the_schedules_where_that_happens() -> None:
+    name = "who decides the topic's commands stands still"
+    occurred = faults_in(name)["who decides stands still with commands in hand"]
+    assert occurred >= scaled(SCENARIOS[name][0]) / 2

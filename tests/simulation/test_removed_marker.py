@@ -14,6 +14,7 @@ FALSE = {"accepted but not stored", "accepted again", "rejected after it was acc
 ORDER = {"forbidden in .events", "twice in .events"}
 PARKS_MUCH = "append parks much, and Redis is flushed"
 BEGINS = "a domain begins, and Redis is flushed"
+DESKS = "who decides the topic's commands stands still"
 TWO_CODES = "append parks, and its owners have two codes"
 
 # A rule, what stands in for the part that has it, where it is missed, and how.
@@ -64,6 +65,16 @@ RULES = {
         MarkerParts(redis=markers_without_rules.LivesOn),
         "Redis restarts from an old dump",
         FALSE,
+    ),
+    "who marks is the owner of the command's partition": (
+        MarkerParts(command=markers_without_rules.AsksForNoOwner),
+        DESKS,
+        {"refused but stored"},
+    ),
+    "the owner is asked for between the look-up and the mark": (
+        MarkerParts(marking=markers_without_rules.AsksBeforeItLooksUp),
+        DESKS,
+        {"refused but stored"},
     ),
     "append has the last word in a young life": (
         MarkerParts(redis=markers_without_rules.IsAlwaysSure),
