@@ -240,6 +240,7 @@ class SimulatedService:
             *(store, markers, network, self.guard, self.clock),
             partitions=world.partitions,
             chance=random.random,
+            letters=Remote(world.letters, world.faults),
             watch=SimulatedWatch(world, self.clock),
         )
         self.looked_from = -1
