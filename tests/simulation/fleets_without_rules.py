@@ -8,6 +8,7 @@ from eventfleet.deciders.command_attempts import Attempt, Ended
 from eventfleet.deciders.commander import Commander, IsLate, PutError, never
 from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.manager import Manager
+from eventfleet.deciders.outcomes import Accepted
 from eventfleet.deciders.state_command import NewEvents, StateCommand, decide_events
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.command import CommandRole
@@ -82,6 +83,18 @@ class KeepsWhatIsNotStored(Manager):
         await super()._put(attempts)
         for attempt in attempts:
             attempt.live = attempt.made and attempt.made.live
+
+
+class AnswersBeforeItPuts(Manager):
+    """Without: a command is accepted once its events are stored."""
+
+    async def _put(self, attempts: Sequence[Attempt]) -> None:
+        for attempt in attempts:
+            if attempt.made and not attempt.permit:
+                event = attempt.made.events[0]
+                place = self._publisher.destination(event).name
+                attempt.answer(attempt.index, Accepted(event.id, place, event.version))
+        await super()._put(attempts)
 
 
 class DecidesOnAnyVersion(Manager):

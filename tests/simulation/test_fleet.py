@@ -57,6 +57,10 @@ RULES = {
         FleetParts(manager=fleets_without_rules.RejectsByItsCache),
         {"rejected for what was not there"},
     ),
+    "a command is accepted once its events are stored": (
+        FleetParts(manager=fleets_without_rules.AnswersBeforeItPuts),
+        {"accepted again", "accepted but not stored"},
+    ),
     "a state is kept only with events that are stored": (
         FleetParts(manager=fleets_without_rules.KeepsWhatIsNotStored),
         {
