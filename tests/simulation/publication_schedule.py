@@ -27,6 +27,7 @@ MAX_QUIET_STEPS = 20_000
 MAX_MENDED_STEPS = 60_000
 """They take longer than a publisher at rest compares its dead letters with its memory."""
 ASK_STEPS = 2_000
+FIRST_TIME_NS = 1_700_000_000 * 10**9
 STALLS_SECONDS = (0.3, 3.0, 7.0, 12.0)
 
 
@@ -51,6 +52,7 @@ class PublicationSchedule:
         try:
             with ExitStack() as stack:
                 stack.enter_context(patch("time.monotonic", self.loop.time))
+                stack.enter_context(patch("time.time_ns", self._time_ns))
                 stack.enter_context(
                     patch("eventfleet.documents.event_sourced.Publisher", parts.publisher)
                 )
@@ -63,6 +65,10 @@ class PublicationSchedule:
         finally:
             logging.disable(logging.NOTSET)
             random.setstate(state)
+
+    def _time_ns(self) -> int:
+        """The time that ids begin with; the story tells their first part."""
+        return FIRST_TIME_NS + int(self.loop.time() * 1e9)
 
     def _run(self) -> None:
         self.loop.enter()
