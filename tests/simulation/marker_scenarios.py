@@ -66,9 +66,9 @@ SCENARIOS = {
     "append parks much, and Redis is flushed": (
         300,
         MarkerScenario(
-            **{"clients": 4, "commands": 4, "poison": 0.6, "busy": 1500, "stalls": 0.03},
+            **{"clients": 4, "commands": 8, "poison": 0.6, "busy": 3000, "stalls": 0.03},
             **{"jumps": 0.003, "faults": 0.01, "lag": 0.01, "owners": 0.005},
-            losses=3,
+            losses=8,
         ),
     ),
     "append parks, and its owners have two codes": (
