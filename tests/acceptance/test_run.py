@@ -24,7 +24,7 @@ from tests.order_oracle import judge
 ROOT = Path(__file__).parents[2]
 RECEIPT = ROOT.parent / "shared" / "data" / "receipt.csv.gz"
 GUIDE = (ROOT / "docs" / "guides" / "http.md").read_text()
-[SHOWN] = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+SHOWN, _ = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
 KEYS = {
     *("domain", "commands", "accepted", "rejected", "repeated", "stored", "aggregates"),
     *("snapshots", "relayed", "dead_letters", "violations", "seconds"),
