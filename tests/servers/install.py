@@ -10,6 +10,7 @@ from pathlib import Path
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eventfleet"
 KAFKA = CACHE / "kafka_2.13-4.1.0"
+KAFKA_CLASSES = CACHE / "kafka_2.13-4.1.0.jsa"
 SECANTUS_VERSION = "0.5.3-beta.193"
 SECANTUS = CACHE / "secantusd"
 SECANTUSD = SECANTUS / "bin" / "secantusd-rs"
@@ -69,6 +70,16 @@ def kafka() -> None:
     return None
 
 
+def kafka_classes() -> None:
+    """Archive the classes that Kafka loads: its start takes half as long with the archive."""
+    if not KAFKA.is_dir() or KAFKA_CLASSES.exists():
+        return
+    try:
+        run(sys.executable, "-m", "tests.servers.archive_classes")
+    except Absent as reason:
+        say(f"Apache Kafka starts without an archive of its classes: {reason}")
+
+
 def secantusd() -> None:
     if os.environ.get("MONGO_URL"):
         return say("MongoDB is the one that MONGO_URL names")
@@ -99,7 +110,7 @@ def _version(binary: Path) -> str:
 
 def main() -> int:
     """Install all; status 1 if one is missing in CI. Elsewhere the tests that need it skip."""
-    parts: list[Callable[[], None]] = [kafka, secantusd, redis, nats]
+    parts: list[Callable[[], None]] = [kafka, kafka_classes, secantusd, redis, nats]
     absent = 0
     for part in parts:
         try:

@@ -1,11 +1,14 @@
 """Apache Kafka, one node that is broker and controller."""
 
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from tests.servers.certificates import Certificate
-from tests.servers.install import KAFKA, Absent
+from tests.servers.install import KAFKA, KAFKA_CLASSES, Absent
 from tests.servers.server import Server, StartFailed, free_port
 
 PROPERTIES = """
@@ -35,6 +38,7 @@ JAVA = (
     "-Xmx512m",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
+    f"-XX:SharedArchiveFile={KAFKA_CLASSES}",
     f"{LOGGING}defaultLogLevel=warn",
     f"{LOGGING}log.kafka.server.KafkaRaftServer=info",
     f"{LOGGING}showDateTime=true",
@@ -81,7 +85,7 @@ class Kafka(Server):
 
     def start(self) -> None:
         if not self.properties.exists():
-            self._format()
+            self._prepare()
         super().start()
 
     def listeners(self) -> Sequence[str]:
@@ -99,21 +103,33 @@ class Kafka(Server):
         """Options of the storage tool that make users."""
         return []
 
-    def _format(self) -> None:
-        listeners = ",".join(self.listeners())
-        text = PROPERTIES.format(
-            listeners=listeners,
-            advertised=",".join(self.advertised()),
-            controller=free_port(),
-            folder=self.folder,
-        )
+    def _prepare(self) -> None:
+        listeners, advertised = ",".join(self.listeners()), ",".join(self.advertised())
+        text = fill_properties(self.folder, listeners, advertised)
         self.properties.write_text(text + self.security())
-        config = ("--config", str(self.properties))
-        options = ("--cluster-id", "eventfleet-tests-12345", *config, *self.users())
-        command = (*JAVA, "kafka.tools.StorageTool", "format", *options)
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        if done.returncode:
-            raise StartFailed(f"kafka's storage: {done.stdout}{done.stderr}")
+        formatted = Path(format_storage(tuple(self.users())).name, "data")
+        shutil.copytree(formatted, self.folder / "data")
+
+
+def fill_properties(folder: Path, listeners: str, advertised: str) -> str:
+    return PROPERTIES.format(
+        listeners=listeners, advertised=advertised, controller=free_port(), folder=folder
+    )
+
+
+@cache
+def format_storage(users: Sequence[str]) -> "tempfile.TemporaryDirectory[str]":
+    """A folder whose `data` any broker with these users may begin with; made once per process."""
+    folder = tempfile.TemporaryDirectory(prefix="eventfleet-kafka-format-")
+    properties = Path(folder.name, "server.properties")
+    listener = f"PLAINTEXT://127.0.0.1:{free_port()}"
+    properties.write_text(fill_properties(Path(folder.name), listener, listener))
+    options = ("--cluster-id", "eventfleet-tests-12345", "--config", str(properties), *users)
+    command = (*JAVA, "kafka.tools.StorageTool", "format", *options)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if done.returncode:
+        raise StartFailed(f"kafka's storage: {done.stdout}{done.stderr}")
+    return folder
 
 
 class ProxiedKafka(Kafka):
