@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import click
@@ -46,8 +46,11 @@ class ProcessLog:
 
 
 @asynccontextmanager
-async def shown_logs(processes: Sequence[ManagedProcess]) -> AsyncIterator[None]:
-    """Show what the processes warn of, on standard error, until the block ends."""
+async def shown_logs(processes: Sequence[ManagedProcess]) -> AsyncIterator[Callable[[], None]]:
+    """Show what the processes warn of, on standard error, until the block ends.
+
+    What is yielded shows at once what they have warned of by now.
+    """
     logs = [ProcessLog(process) for process in processes]
 
     def show() -> None:
@@ -61,7 +64,7 @@ async def shown_logs(processes: Sequence[ManagedProcess]) -> AsyncIterator[None]
 
     task = asyncio.create_task(follow())
     try:
-        yield
+        yield show
     finally:
         task.cancel()
         show()

@@ -3,7 +3,7 @@
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -53,10 +53,10 @@ def up(names: tuple[str, ...], port: int | None) -> None:
 
         settings = _settings(port)
         _announce(settings)
-        async with start_fleet(settings, names) as fleet, shown_logs(fleet.processes):
+        async with start_fleet(settings, names) as fleet, shown_logs(fleet.processes) as show_logs:
             await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             print_hints(fleet)
-            await _stay(fleet)
+            await _stay(fleet, show_logs)
 
     _run_until_signal(work())
 
@@ -119,7 +119,7 @@ async def _run(
     domain = _select_domain(settings, log, name)
     with _open_rows(log, domain) as rows:
         _announce(settings)
-        async with start_fleet(settings, []) as fleet, shown_logs(fleet.processes):
+        async with start_fleet(settings, []) as fleet, shown_logs(fleet.processes) as show_logs:
             await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             with _progress() as show:
                 work = run_log(fleet.settings, domain, rows, show)
@@ -129,7 +129,7 @@ async def _run(
                 _write(summary, result)
             if not once:
                 print_hints(fleet)
-                await _stay(fleet)
+                await _stay(fleet, show_logs)
     return result.clean
 
 
@@ -241,10 +241,11 @@ def _write(path: str, result: "RunResult") -> None:
     Path(path).write_bytes(orjson.dumps(result.summary(), option=orjson.OPT_APPEND_NEWLINE))
 
 
-async def _stay(fleet: "LocalFleet") -> None:
+async def _stay(fleet: "LocalFleet", show_logs: Callable[[], None]) -> None:
     """Stay up until a signal ends it; ProgramFailed where a process of the fleet ends before.
 
-    Each stopped partition is shown when it stops; PartitionsStopped at the end names them all.
+    Each stopped partition is shown when it stops, after what its process has warned of;
+    PartitionsStopped at the end names them all.
     """
     from eventfleet.cli.local_fleet import PartitionsStopped
 
@@ -253,6 +254,7 @@ async def _stay(fleet: "LocalFleet") -> None:
     async def show_faults() -> NoReturn:
         async for fault in fleet.watch_faults():
             faults.append(fault)
+            show_logs()
             click.echo(f"eventfleet: {printable(fault)}; see {fleet.workers.log}", err=True)
         raise AssertionError("watching has no end")
 
