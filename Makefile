@@ -15,10 +15,12 @@ run: export EVENTFLEET_HTTP_OPERATIONS ?= examples.chat.rooms
 run: $(VENV)/run.stamp
 	@$(BIN)/python -m eventfleet.cli run
 
+# Hundreds of processes are started, which would each compile what they import.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m tests.deploy.install
-	@$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Simulated schedules, and counted fault runs on real servers: some hours.
 # OUTAGE_SECONDS=120, OUTAGE_RATE=300 (events a second): of tests/faults/test_outages.py.

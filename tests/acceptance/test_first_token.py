@@ -53,7 +53,7 @@ def test_a_key_of_ones_own_signs_a_token_that_opens_what_it_says(
                 assert (tmp_path / "private-key.json").stat().st_mode & 0o777 == 0o600
                 [key] = json.loads((tmp_path / "keys.json").read_text())["keys"]
                 assert "d" not in key
-                again = terminal.run("'$PYTHON' first_token.py").strip()
+                again = terminal.run('"$PYTHON" first_token.py').strip()
                 assert terminal.run(f"{ASKED}{state} {bearer.replace(token, again)}") == "404"
             finally:
                 with suppress(ProcessLookupError):
