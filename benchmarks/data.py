@@ -196,14 +196,14 @@ async def create_topics(settings: Settings, name: str) -> None:
 async def produce_events(settings: Settings, name: str, placed_events: EventsByPartition) -> int:
     """Produce to `<name>.events`, as a sender does; return the sum of the values' lengths."""
     unplaced = [[replace(e, version=0, position=None) for e in events] for events in placed_events]
-    return await _produce(settings, Topics.of(name).events, unplaced)
+    return await _produce(settings, Topics.of(name, "").events, unplaced)
 
 
 async def produce_stored_events(
     settings: Settings, name: str, placed_events: EventsByPartition
 ) -> int:
     """Produce to `<name>.stored`, as append does; return the sum of the values' lengths."""
-    return await _produce(settings, Topics.of(name).stored, placed_events)
+    return await _produce(settings, Topics.of(name, "").stored, placed_events)
 
 
 async def _produce(settings: Settings, topic: str, events: EventsByPartition) -> int:

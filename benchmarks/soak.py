@@ -28,7 +28,6 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import Worker
@@ -112,7 +111,7 @@ async def _send_load(
     load, start = SoakLoad(), time.monotonic()
     sampling = asyncio.create_task(_sample_memory(memories, start))
     producer, commands = Producer(Connection(kafka)), _generate_commands()
-    topic = Topics.of(orders.name).commands
+    topic = orders.topics.commands
     try:
         while (elapsed := time.monotonic() - start) < minutes * 60:
             batch = list(islice(commands, max(1, int(rate * elapsed) - load.sent)))

@@ -14,7 +14,6 @@ from eventfleet.domains.orders import orders
 from eventfleet.model.command_rules import START
 from eventfleet.stores.contracts import LogWriter
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 
 ORDERS_PER_SEED = 2_000
 INTERVAL_SECONDS = 0.2
@@ -51,7 +50,7 @@ class CommandLoad:
 
     async def run(self) -> None:
         """Produce until cancelled."""
-        topic = Topics.of(orders.name).commands
+        topic = orders.topics.commands
         while True:
             await asyncio.sleep(INTERVAL_SECONDS)
             due = self._sent_before + int((time.monotonic() - self._since) * self._rate)

@@ -107,7 +107,7 @@ async def set_up_domain(
     redis_age_seconds: float = DAY_SECONDS,
 ) -> None:
     """Create topics and indexes, append prior events, and make Redis look so old."""
-    settings, topics = make_settings(task), Topics.of(task.domain)
+    settings, topics = make_settings(task), Topics.of(task.domain, "")
     async with connections.log_admin(settings) as admin:
         await admin.create(connections.topics_of(settings, domain))
     async with connections.log_writer(settings) as writer:
@@ -147,7 +147,7 @@ async def age_redis(settings: Settings, seconds: float) -> None:
 async def append_all(settings: Settings, domain: Domain[Any], stores: StoresByDomain) -> None:
     """Append all events of the log."""
     async with connections.log_reader(settings) as reader:
-        topic = Topics.of(domain.name).events
+        topic = domain.topics.events
         for partition, bounds in (await reader.watermarks(topic)).items():
             await _append(settings, domain, stores, reader, (topic, partition, bounds.end))
 
@@ -168,7 +168,7 @@ async def _append(
         TransactionalWriter(connections.connection(settings), name, topic, partition),
         SystemClock(),
         AppendParking(
-            *(domain.name, partition, MemoryDeadLetters(), SystemClock()),
+            *(domain.topics, partition, MemoryDeadLetters(), SystemClock()),
             *(stores[domain.name].events, MemoryProducer(MemoryLog())),
         ),
         cached=settings.cached_aggregates,

@@ -27,7 +27,7 @@ def make_records(task: ContenderTask) -> FoldRecords:
 
 
 def _encode_records(task: ContenderTask, events: list[EventRecord], start: int) -> list[LogRecord]:
-    topic = Topics.of(task.domain).stored
+    topic = Topics.of(task.domain, "").stored
     return [
         LogRecord(topic, 0, offset, event.aggregate_id.encode(), encode(event))
         for offset, event in enumerate(events, start)

@@ -27,14 +27,14 @@ from eventfleet.topics.topic_specs import TopicSpec
 
 async def main(task: ContenderTask) -> None:
     clock, records = Stopwatch(), make_records(task)
-    source, log = Topics.of(task.domain).stored, MemoryLog()
+    source, log = Topics.of(task.domain, "").stored, MemoryLog()
     log.create(TopicSpec(source, 1, 1))
     role = SnapshotRole(
         replace(declare_ledger(task.domain), snapshot=every(2 * task.records)),
         0,
         DomainStores(MemoryEvents(), MemorySnapshots()),
         MemoryTransactionalWriter(log, task.group, source, 0),
-        Parking(task.domain, "snapshot", 0, MemoryDeadLetters(), SystemClock()),
+        Parking(Topics.of(task.domain, ""), "snapshot", 0, MemoryDeadLetters(), SystemClock()),
         SystemClock(),
         cached=task.extra["aggregates"],
         limit=1_000_000,

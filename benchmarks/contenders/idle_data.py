@@ -22,7 +22,6 @@ from eventfleet.model.domain import Domain
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import Producer
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.workers.agents import ROLES, agent_class
 
@@ -107,7 +106,7 @@ def _first_events(suffix: str) -> Iterator[ProducerRecord]:
         if command.aggregate_id not in seen:
             seen.add(command.aggregate_id)
             event = propose_event(domain, replace(command, domain=domain.name)).event
-            yield to_record(Topics.of(domain.name).events, replace(event, prev=""))
+            yield to_record(domain.topics.events, replace(event, prev=""))
 
 
 def make_result(

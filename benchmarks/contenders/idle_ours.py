@@ -55,7 +55,7 @@ async def _wait_until_ready(url: str, worker: asyncio.Task[None]) -> None:
 async def _measure_delays_to_stored(task: ContenderTask, domain: str) -> list[float]:
     """Measure from the sending of an event until a reader has it from `<domain>.stored`."""
     consumer = AIOKafkaConsumer(
-        Topics.of(domain).stored, bootstrap_servers=task.kafka, isolation_level="read_committed"
+        Topics.of(domain, "").stored, bootstrap_servers=task.kafka, isolation_level="read_committed"
     )
     arrivals = Arrivals()
 

@@ -34,7 +34,7 @@ async def prepare(servers: ServerAddresses, contender: str, repeat: int) -> Cont
     task = ContenderTask(
         *servers,
         domain=name,
-        topic=Topics.of(name).commands,
+        topic=Topics.of(name, "").commands,
         group=consumer_group("eventfleet", name, "command"),
         partitions=PARTITIONS,
         records=len(dataset.commands),
@@ -64,7 +64,7 @@ async def verify(servers: ServerAddresses, task: ContenderTask) -> None:
 
 async def _count_replies(task: ContenderTask) -> Counter[str]:
     outcomes: Counter[str] = Counter()
-    topic = Topics.of(task.domain).replies
+    topic = Topics.of(task.domain, "").replies
     async with connections.log_reader(make_settings(task)) as reader:
         for partition, bounds in (await reader.watermarks(topic)).items():
             async for record in reader.read(topic, partition, bounds.oldest, bounds.end):

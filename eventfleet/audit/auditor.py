@@ -74,7 +74,7 @@ class Auditor:
                 exactly_once=self._exactly_once,
                 epoch=await registry.epoch(),
             )
-            discards = DiscardAudit(self._domain.name, self._stores, self._report)
+            discards = DiscardAudit(self._stores, self._report)
             await discards.read(scope, self._reader, spool)
             self._check_topics(scope)
             await self._check_store(scope)

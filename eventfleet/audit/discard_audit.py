@@ -22,8 +22,8 @@ class DiscardAudit:
     Both are kept until `confirm` has read them again: a decision may be made meanwhile.
     """
 
-    def __init__(self, domain: str, stores: DomainStores, report: AuditReport) -> None:
-        self._domain, self._report = domain, report
+    def __init__(self, stores: DomainStores, report: AuditReport) -> None:
+        self._report = report
         self._events, self._letters = stores.events, stores.dead_letters
         self._unexplained: dict[EventKey, EventInStore] = {}
         self._unmarked: dict[EventKey, DiscardDecision] = {}
@@ -34,7 +34,7 @@ class DiscardAudit:
             assert self._letters
             self._add(role, await self._letters.discarded_by(role), scope, spool)
         for partition in await reader.watermarks(scope.topics.parked):
-            entries = await TopicParkedLog(reader).load_all(self._domain, partition)
+            entries = await TopicParkedLog(scope.topics, reader).load_all(partition)
             for role in MARKING_ROLES:
                 if role in entries:
                     self._add(role, entries[role].discarded, scope, spool)

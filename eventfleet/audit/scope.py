@@ -65,23 +65,22 @@ class AuditScope:
         replies and the committed offsets are read before the ends of the logs. What is parked is
         read after the offset that moved with it, and before what a redrive adds to the routes.
         """
-        topics = Topics.of(domain.name)
-        routes = sorted({route.to for route in domain.routes})
+        topics, routes = domain.topics, domain.targets
         scope = cls(topics, [topics.stored, *routes], repairs, exactly_once, epoch)
         scope.watermarks[topics.replies] = await reader.watermarks(topics.replies)
         relay, append = (consumer_group(prefix, domain.name, r) for r in ("relay", "append"))
         scope.relayed = await reader.committed(relay, topics.stored)
         scope.appended = await reader.committed(append, topics.events)
-        await scope._read_parked(domain.name, reader)
+        await scope._read_parked(reader)
         others = {*topics, *routes} - {topics.replies}
         for topic in sorted(others):
             scope.watermarks[topic] = await reader.watermarks(topic)
         return scope
 
-    async def _read_parked(self, domain: str, reader: LogReader) -> None:
-        log = TopicParkedLog(reader)
+    async def _read_parked(self, reader: LogReader) -> None:
+        log = TopicParkedLog(self.topics, reader)
         for partition in await reader.watermarks(self.topics.parked):
-            parked, discarded = await log.load(domain, "relay", partition)
+            parked, discarded = await log.load("relay", partition)
             self.parked |= {each.aggregate_id: each for each in parked}
             self.discarded |= {(each.aggregate_id, each.version) for each in discarded}
 

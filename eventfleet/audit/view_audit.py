@@ -15,7 +15,6 @@ from eventfleet.stores.contracts import LogReader
 from eventfleet.stores.contracts.views import ViewBuilds, ViewStore
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
 
@@ -66,10 +65,10 @@ class ViewAudit:
             await self._read_parked(reader)
 
     async def _read_parked(self, reader: LogReader) -> None:
-        topics, log = Topics.of(self._domain.name), TopicParkedLog(reader)
+        topics, log = self._domain.topics, TopicParkedLog(self._domain.topics, reader)
         self._partitions = len(await reader.watermarks(topics.stored)) or 1
         for partition in await reader.watermarks(topics.parked):
-            parked, discarded = await log.load(self._domain.name, ROLE, partition)
+            parked, discarded = await log.load(ROLE, partition)
             self._parked |= {each.aggregate_id: each for each in parked}
             self._discards.update((each.aggregate_id, each.version) for each in discarded)
 

@@ -19,6 +19,7 @@ from eventfleet.stores.contracts.dead_letters import DeadLetterStore
 from eventfleet.stores.contracts.outbox import BusPlace
 from eventfleet.stores.errors import StoreError
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 
 BATCH_EVENTS = 500
 LEASE_SECONDS = 5.0
@@ -68,7 +69,7 @@ class Publisher:
         self._lease = f"{name}.{'publisher' if bus else 'projector'}"
         delivery = BusDelivery(name, outbox, bus, map_event, repair, self._clock)
         parking = ListedParking(
-            name, PUBLISH if bus else WRITE, 0, letters, self._clock, tried=set()
+            Topics.of(name, ""), PUBLISH if bus else WRITE, 0, letters, self._clock, tried=set()
         )
         self._delivery, self._publication = delivery, Publication(outbox, parking, delivery)
         self._nudged, self._stopping = asyncio.Event(), False

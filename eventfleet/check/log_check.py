@@ -25,7 +25,7 @@ from eventfleet.runtime.partitions import (
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogAdmin, LogReader, StoreRegistry, Watermarks
-from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.names import consumer_group
 
 CORRECT_PARTITIONS = (
     f"correct {variable('partitions')}: all processes of a domain, and all its topics, need one "
@@ -87,7 +87,7 @@ class OffsetCheck:
         self._settings, self._domain, self._report = settings, domain, report
         self._steady = steady
         self._reader, self._registry = reader, registry
-        self._topics = Topics.of(domain.name)
+        self._topics = domain.topics
 
     async def run(self) -> None:
         """Check the group of each role."""

@@ -219,7 +219,7 @@ async def _load(
     ):
         registry = stores[domain.name].events.registry
         await require_domain_topics(settings, domain, reader, registry)
-        reply_starts = await replies.end_offsets(reader, domain.name)
+        reply_starts = await replies.end_offsets(reader, domain.topics.replies)
         partitions = settings.partitions
         report = await load(
             *(rows, domain, writer, progress),
@@ -231,7 +231,8 @@ async def _load(
         name = consumer_group(settings.group_prefix, domain.name, role)
         group_progress = GroupProgress(reader, name, SystemClock())
         if commands:
-            await replies.await_replies(report, domain.name, group_progress, reply_starts, progress)
+            waiting = report, domain.topics, group_progress, reply_starts
+            await replies.await_replies(*waiting, progress)
         else:
             appending = AppendProgress(stores[domain.name].events, group_progress)
             await await_append(report, domain, appending, progress)

@@ -22,7 +22,7 @@ from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, Watermarks
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.names import consumer_group
 
 NO_PROGRESS_SECONDS = 60.0
 POLL_SECONDS = 0.25
@@ -89,22 +89,19 @@ ShowProgress = Callable[[LoadReport, list[RoleProgress]], None]
 
 
 class ProgressWatch:
-    """Watches how far the roles have come with a domain.
-
-    The command role is among them if `commands`, the project role if `views`.
-    """
+    """Watches how far the roles have come with a domain; the command role if `commands`."""
 
     def __init__(
-        self, reader: LogReader, prefix: str, domain: str, commands: bool, *, views: bool = False
+        self, reader: LogReader, prefix: str, domain: Domain[Any], *, commands: bool
     ) -> None:
         self._reader = reader
-        topics = Topics.of(domain)
-        roles = ("snapshot", "relay", *(["project"] if views else []))
+        topics = domain.topics
+        roles = ("snapshot", "relay", *(["project"] if domain.views else []))
         sources = {"append": topics.events, **dict.fromkeys(roles, topics.stored)}
         if commands:
             sources = {"command": topics.commands, **sources}
         self.roles = [
-            RoleProgress(role, topic, consumer_group(prefix, domain, role))
+            RoleProgress(role, topic, consumer_group(prefix, domain.name, role))
             for role, topic in sources.items()
         ]
         self._began = time.monotonic()
@@ -169,11 +166,10 @@ async def run_log(
         connections.stores(settings, {domain.name: domain}) as stores,
     ):
         opened, commands = stores[domain.name], domain.commands_only
-        watch = ProgressWatch(
-            reader, settings.group_prefix, domain.name, commands, views=bool(domain.views)
-        )
+        watch = ProgressWatch(reader, settings.group_prefix, domain, commands=commands)
         await watch.start()
-        reply_starts, started = await replies.end_offsets(reader, domain.name), time.monotonic()
+        reply_starts = await replies.end_offsets(reader, domain.topics.replies)
+        started = time.monotonic()
 
         def show_report(report: LoadReport) -> None:
             show(report, watch.roles)
@@ -189,7 +185,7 @@ async def run_log(
         seconds = time.monotonic() - started
         group_progress = GroupProgress(reader, watch.roles[0].group, SystemClock())
         if commands:
-            await replies.await_replies(report, domain.name, group_progress, reply_starts)
+            await replies.await_replies(report, domain.topics, group_progress, reply_starts)
         else:
             await await_append(report, domain, AppendProgress(opened.events, group_progress))
         show_report(report)

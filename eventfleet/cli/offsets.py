@@ -50,4 +50,4 @@ async def _list(name: str) -> "list[GroupOffset]":
         connections.stores(settings, domains) as stores,
     ):
         registry, prefix = stores[name].events.registry, settings.group_prefix
-        return await OffsetList(reader, registry, name, prefix, STEADY_SECONDS).read()
+        return await OffsetList(reader, registry, domains[name], prefix, STEADY_SECONDS).read()

@@ -92,10 +92,10 @@ async def _set_offset(
     from eventfleet.roles.steady_offsets import STEADY_SECONDS
     from eventfleet.runtime import connections
     from eventfleet.runtime.group_offsets import SOURCES, find_begun, set_unusable_offsets
-    from eventfleet.topics.names import Topics, consumer_group
+    from eventfleet.topics.names import consumer_group
 
-    [name] = domains
-    group, topic = consumer_group(settings.group_prefix, name, role), SOURCES[role](Topics.of(name))
+    [(name, domain)] = domains.items()
+    group, topic = consumer_group(settings.group_prefix, name, role), SOURCES[role](domain.topics)
     async with (
         connections.log_admin(settings) as admin,
         connections.log_reader(settings) as reader,

@@ -22,10 +22,10 @@ class DirectDecider:
     """Decides for domains without any after-rule; needs no markers."""
 
     def __init__(
-        self, store: EventStore, writer: LogWriter, clock: Clock, *, partitions: int
+        self, store: EventStore, writer: LogWriter, topic: str, clock: Clock, *, partitions: int
     ) -> None:
-        self._store, self._writer, self._partitions = store, writer, partitions
-        self._clock = clock
+        self._store, self._writer, self._topic = store, writer, topic
+        self._clock, self._partitions = clock, partitions
 
     async def decide(
         self,
@@ -60,4 +60,4 @@ class DirectDecider:
                 answer(index, DEADLINE_PASSED if proposed.is_late(now) else accepted)
 
     def _destination(self, event: EventRecord) -> Destination:
-        return destination_of(event, self._partitions)
+        return destination_of(self._topic, event.aggregate_id, self._partitions)

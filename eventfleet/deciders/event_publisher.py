@@ -35,13 +35,14 @@ class EventPublisher:
     it. Events that the stream did not take wait for the sweep of that role.
     """
 
-    def __init__(self, writer: LogWriter, clock: Clock, *, partitions: int) -> None:
-        self._writer, self._clock, self._partitions = writer, clock, partitions
+    def __init__(self, writer: LogWriter, topic: str, clock: Clock, *, partitions: int) -> None:
+        self._writer, self._topic, self._clock = writer, topic, clock
+        self._partitions = partitions
         self._produces: dict[asyncio.Task[bool], Produce] = {}  # in the order of their beginning
         self._failing = False
 
     def destination(self, event: EventRecord) -> Destination:
-        return destination_of(event, self._partitions)
+        return destination_of(self._topic, event.aggregate_id, self._partitions)
 
     async def publish(self, events: Sequence[EventRecord], deadline: datetime) -> bool:
         """Produce stored events, and return whether the stream has them by the deadline.

@@ -8,7 +8,6 @@ from eventfleet.stores.contracts import (
     Markers,
     StoreRegistry,
 )
-from eventfleet.topics.names import Topics
 
 
 class IncarnationReader:
@@ -21,14 +20,14 @@ class IncarnationReader:
 
     def __init__(
         self,
-        domain: str,
         markers: Markers,
         registry: StoreRegistry,
         log: LogReader,
+        topic: str,
         events: EventReader,
     ) -> None:
         self._markers, self._registry, self._log, self._events = markers, registry, log, events
-        self._topic = Topics.of(domain).events
+        self._topic = topic
         self._first = ""
 
     async def find_first(self, *, anew: bool = False) -> None:

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from eventfleet.deciders.incarnation_reader import IncarnationReader
 from eventfleet.stores.contracts import Clock, EventReader, Incarnation, LogReader
-from eventfleet.topics.names import Topics, consumer_group
 
 MAX_DRIFT = 0.1
 MAX_DRIFT_SECONDS = 0.1
@@ -47,20 +46,20 @@ class LagGuard:
 
     def __init__(
         self,
-        domain: str,
         incarnations: IncarnationReader,
         reader: LogReader,
         events: EventReader,
         clock: Clock,
         *,
-        prefix: str,
+        group: str,
+        topic: str,
         expiry: float,
     ) -> None:
-        """`expiry`: that of the markers, in seconds; `prefix`: of the consumer groups."""
+        """`expiry`: that of the markers, in seconds; `group`: append's, which takes `topic`."""
         self._incarnations, self._reader, self._events = incarnations, reader, events
         self._clock, self._expiry = clock, expiry
         self.parked: Collection[str] = frozenset()
-        self._source = consumer_group(prefix, domain, "append"), Topics.of(domain).events
+        self._source = group, topic
         self._appended_until: dict[int, Incarnation] = {}
         self._targets: dict[int, Target] = {}
         self._committed: dict[int, int] = {}

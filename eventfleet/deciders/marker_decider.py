@@ -83,16 +83,18 @@ class MarkerDecider:
         guard: LagGuard,
         clock: Clock,
         *,
+        topic: str,
         partitions: int,
         chance: Callable[[], float] = random.random,
         letters: DeadLetterStore,
         watch: AppendWatch | None = None,
     ) -> None:
-        """`letters` say why append parks an aggregate."""
+        """`letters` say why append parks an aggregate; `topic` has the events."""
         self._letters = letters
         self._store, self._markers, self._writer = store, markers, writer
         self._guard, self._clock, self._chance = guard, clock, chance
-        self._partitions, self._watch = partitions, watch or NoWatch(clock)
+        self._topic, self._partitions = topic, partitions
+        self._watch = watch or NoWatch(clock)
         self._unfinished: dict[EventKey, bool] = {}
         self.statistics = MarkerStatistics()
 
@@ -151,7 +153,11 @@ class MarkerDecider:
         for index, proposed in enumerate(commands):
             event = proposed.event
             last = lasts.get(event.aggregate_id)
-            destination = last.destination if last else destination_of(event, self._partitions)
+            destination = (
+                last.destination
+                if last
+                else destination_of(self._topic, event.aggregate_id, self._partitions)
+            )
             command = PendingCommand(index, proposed, destination, deadline, answer)
             if self._unfinished:
                 command.noted_here = self._unfinished.pop(event.key, False)

@@ -17,7 +17,6 @@ from eventfleet.stores.retry import OUTAGE
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 
 OPEN_SECONDS = 5.0
 MAX_WAITING_EVENTS = 1_000
@@ -193,7 +192,7 @@ class FeedHub:
         partitions: int,
     ) -> None:
         self._follower, self._channels = follower, channels
-        topics = Topics.of(domain.name)
+        topics = domain.topics
         self._topic = topics.events if domain.synchronous else topics.stored
         self._broadcast = ChannelNames.of(domain.name).events
         self._queries, self._partitions = queries, partitions

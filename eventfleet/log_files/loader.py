@@ -176,7 +176,7 @@ async def load(
     """
     if not commands:
         require_event_loading(domain)
-    topics, make = Topics.of(domain.name), to_commands if commands else to_events
+    topics, make = domain.topics, to_commands if commands else to_events
     topic = topics.commands if commands else topics.events
     report, started = LoadReport(), time.monotonic()
     report.on_refusal = on_refusal
@@ -265,11 +265,9 @@ async def await_append(
     """
 
     async def classify(committed: Mapping[int, int]) -> None:
-        await _classify(report, domain.name, committed, append_progress.store)
+        await _classify(report, domain.topics, committed, append_progress.store)
 
-    await await_group(
-        report, Topics.of(domain.name).events, append_progress.group, classify, progress
-    )
+    await await_group(report, domain.topics.events, append_progress.group, classify, progress)
 
 
 async def await_group(
@@ -322,9 +320,9 @@ async def _committed(group_progress: GroupProgress, topic: str) -> Mapping[int, 
 
 
 async def _classify(
-    report: LoadReport, domain: str, committed: Mapping[int, int], store: EventStore
+    report: LoadReport, topics: Topics, committed: Mapping[int, int], store: EventStore
 ) -> None:
-    topics, epoch = Topics.of(domain), await store.registry.epoch()
+    epoch = await store.registry.epoch()
     for page in report.placements.pages():
         stored = await store.find([at.key for at in page])
         for at in page:

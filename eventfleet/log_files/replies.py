@@ -32,15 +32,15 @@ class LoadReply(msgspec.Struct):
         return EventKey(self.aggregate_id, self.command_id)
 
 
-async def end_offsets(reader: LogReader, domain: str) -> dict[int, int]:
-    """The end of the replies by partition: replies to later commands come after it."""
-    bounds = await reader.watermarks(Topics.of(domain).replies)
+async def end_offsets(reader: LogReader, topic: str) -> dict[int, int]:
+    """The end of a topic of replies by partition: replies to later commands come after it."""
+    bounds = await reader.watermarks(topic)
     return {partition: limit.end for partition, limit in bounds.items()}
 
 
 async def await_replies(
     report: LoadReport,
-    domain: str,
+    topics: Topics,
     group_progress: GroupProgress,
     starts: Mapping[int, int],
     progress: ProgressCallback = ignore_progress,
@@ -49,7 +49,6 @@ async def await_replies(
 
     Once for each report. Keeps in memory the ids of one partition's commands at a time.
     """
-    topics = Topics.of(domain)
 
     async def classify(committed: Mapping[int, int]) -> None:
         bounds = await group_progress.reader.watermarks(topics.replies)

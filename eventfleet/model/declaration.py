@@ -11,7 +11,7 @@ from eventfleet.model.followed import Followed
 from eventfleet.model.payloads import Data, Event, State
 from eventfleet.model.views import ProjectedEvent, View
 from eventfleet.snapshot_rules import Rule
-from eventfleet.topics.names import wire_name
+from eventfleet.topics.names import Topics, wire_name
 
 Upcaster = Callable[[Data], Data]
 S = TypeVar("S", bound=State)
@@ -31,7 +31,8 @@ class Route:
     `types` is any collection of event types; an empty one stands for all. `when` gets the event as
     a view's functions get it: a ProjectedEvent, whose `data` is the payload in its newest schema
     (SchemalessPayload in a schema-free domain). Events keep their key, and so their version order
-    per aggregate. DeclarationError: `types` is not a collection, or is a string.
+    per aggregate. In a fleet with a topic prefix the topic's name begins with it, too.
+    DeclarationError: `types` is not a collection, or is a string.
     """
 
     to: str
@@ -78,6 +79,17 @@ class Declaration(Generic[S]):
     commands: Sequence[CommandRule] = ()
     decide: Decide | None = None
     followed: Followed | None = None
+    _topic_prefix: str = field(default="", kw_only=True, repr=False)
+
+    @cached_property
+    def topics(self) -> Topics:
+        """The names of the domain's own topics."""
+        return Topics.of(self.name, self._topic_prefix)
+
+    @cached_property
+    def targets(self) -> Sequence[str]:
+        """The names of the topics that the routes write to, in order."""
+        return sorted(route.to for route in self.routes)
 
     @cached_property
     def schema_free(self) -> bool:

@@ -15,7 +15,7 @@ from eventfleet.model.payloads import Command, Event, State
 from eventfleet.model.type_checks import json_kinds
 from eventfleet.model.views import Totals, check_views
 from eventfleet.snapshot_rules import Rule
-from eventfleet.topics.names import TOPIC_NAME, Topics, wire_name
+from eventfleet.topics.names import TOPIC_NAME, TOPIC_NAME_RULE, wire_name
 from eventfleet.topics.values import MAX_ID_CHARS
 
 
@@ -211,14 +211,13 @@ def _check_types(domain: Declaration[Any]) -> str:
 
 def _check_routes(domain: Declaration[Any]) -> str:
     """Fleet-owned topics have one writer; anyone may write to `commands`."""
-    topics = Topics.of(domain.name)
-    owned = {*topics} - {topics.commands}
+    owned = {*domain.topics} - {domain.topics.commands}
     targets = [route.to for route in domain.routes]
     for to in targets:
         if targets.count(to) > 1:
             return f"two routes lead to {to}: join them to one, or it gets events twice"
         if not re.fullmatch(TOPIC_NAME, to):
-            return f"a route leads to {to!r}, which is not a valid topic name"
+            return f"a route leads to {to!r}, which is not a valid topic name: {TOPIC_NAME_RULE}"
         if to in owned:
             return f"a route leads to {to}, which only the fleet itself writes to"
     return ""

@@ -6,9 +6,9 @@ a record does not fit the declaration. Errors of a team's own functions pass thr
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -73,6 +73,19 @@ class Domain(Declaration[S]):
         self.types_by_class.update(
             (kind, (name, version)) for name, (kind, version) in self._event_types.items()
         )
+
+    def with_topic_prefix(self, prefix: str) -> Self:
+        """Return the domain as a fleet runs it whose topics begin so, those of routes included.
+
+        DeclarationError: the name of a route's topic is too long then.
+        """
+        if prefix == self._topic_prefix:
+            return self
+        routes = [
+            replace(route, to=prefix + route.to.removeprefix(self._topic_prefix))
+            for route in self.routes
+        ]
+        return replace(self, routes=routes, _topic_prefix=prefix)
 
     def prepare(self) -> None:
         """Make what the first command would wait for. DeclarationError: see `state_shape`."""

@@ -44,7 +44,6 @@ from eventfleet.stores.retry import CLASH
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.dead_letters import PARKED, make_dead_letter
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 # What it takes
@@ -76,8 +75,8 @@ class AppendRole:
         self._synchronous = domain.synchronous
         self._reader = AppendReader(domain)
         self._heads = AppendHeads(domain.name, store, cached)
-        self._stored = Topics.of(domain.name).stored
-        self._copy = RegistryCopy(domain.name, partition, store.registry, clock)
+        self._stored = domain.topics.stored
+        self._copy = RegistryCopy(domain.topics.parked, partition, store.registry, clock)
         self._next_offset = 0
         self._first_chunk = True  # since the take-over
 
@@ -264,7 +263,9 @@ class AppendRole:
             if is_first and item.fault:
                 parked = parking.aggregates[item.event.aggregate_id]
                 what = PARKED, parked.reason, parked.details
-                letter = make_dead_letter(self._domain.name, ROLE, item.record, *what)
+                letter = make_dead_letter(
+                    self._domain.topics.dead_letters, ROLE, item.record, *what
+                )
                 result.dead_letters.append(letter)
             result.report.parked += 1
         result.parked.clear()
@@ -324,4 +325,4 @@ class AppendRole:
         )
 
     def _dead_letter(self, record: LogRecord, kind: str, reason: str) -> ProducerRecord:
-        return make_dead_letter(self._domain.name, ROLE, record, kind, reason)
+        return make_dead_letter(self._domain.topics.dead_letters, ROLE, record, kind, reason)

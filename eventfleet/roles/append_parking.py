@@ -65,7 +65,7 @@ class AppendParking(Parking):
 
     def __init__(
         self,
-        domain: str,
+        topics: Topics,
         partition: int,
         letters: DeadLetterStore,
         clock: Clock,
@@ -75,9 +75,8 @@ class AppendParking(Parking):
         most: int = MAX_PARKED_AGGREGATES,
         tried: set[tuple[str, int]] | None = None,
     ) -> None:
-        super().__init__(domain, ROLE, partition, letters, clock, most=most, tried=tried)
+        super().__init__(topics, ROLE, partition, letters, clock, most=most, tried=tried)
         self._events, self._writer = events, writer
-        self._topic = Topics.of(domain).events
         self._rounds: dict[str, RedriveRound] = {}
         # By aggregate and version: parked since the last commit, or (None) placed.
         self._events_changed: dict[tuple[str, int], EventRecord | None] = {}
@@ -153,7 +152,7 @@ class AppendParking(Parking):
             self.park_first(rest, None)
 
     async def save(self) -> list[ProducerRecord]:
-        place = self._domain, self._partition
+        place = self._topics.parked, self._partition
         return [
             *await super().save(),
             *(parked_event_record(*place, *key, e) for key, e in self._events_changed.items()),
@@ -219,7 +218,8 @@ class AppendParking(Parking):
     def _record(self, event: EventRecord) -> ProducerRecord:
         bare = replace(event, version=0, position=None, discarded=False)
         key = event.aggregate_id.encode()
-        return ProducerRecord(self._topic, key, encode(bare), self._partition, REDRIVEN_HEADERS)
+        topic, value = self._topics.events, encode(bare)
+        return ProducerRecord(topic, key, value, self._partition, REDRIVEN_HEADERS)
 
     async def release(self) -> None:
         for key in self._parked.ended:

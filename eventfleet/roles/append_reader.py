@@ -43,7 +43,9 @@ class AppendReader:
                 items.append(AppendItem(record, event, self.epoch, fault, redriven))
             except InvalidRecord as error:
                 dead_letters.append(
-                    make_dead_letter(*(self._domain.name, ROLE, record, UNREADABLE, str(error)))
+                    make_dead_letter(
+                        *(self._domain.topics.dead_letters, ROLE, record, UNREADABLE, str(error))
+                    )
                 )
                 unreadable.append((record, str(error)))
         return items, dead_letters

@@ -106,7 +106,7 @@ class BuildParking(LoggedParking):
             parked = self._describe(
                 event.aggregate_id, event.version, fault.error, event.id, event.type
             )
-            raise TooManyParked(self._role, self._domain, parked, self._most)
+            raise TooManyParked(self._role, self._topics.domain, parked, self._most)
 
 
 def _in_builds(parked: ParkedAggregate, builds: Mapping[str, int]) -> ParkedAggregate:

@@ -39,7 +39,6 @@ from eventfleet.topics.codec import decode_command
 from eventfleet.topics.dead_letters import UNREADABLE, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.json_structure import has_unique_keys
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.reply import CommandHeader, encode_invalid_reply, encode_reply
 
@@ -78,7 +77,7 @@ class CommandRole:
         self._decide_timeout = decide_timeout
         self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not committed yet
         self._decoder = FastCommandDecoder(domain)
-        self._replies = Topics.of(domain.name).replies
+        self._replies = domain.topics.replies
 
     async def open(self) -> int:
         """Take the partition over, and be noted as the one who decides its commands."""
@@ -174,7 +173,9 @@ class CommandRole:
 
     def _refuse(self, record: LogRecord, error: InvalidRecord) -> list[ProducerRecord]:
         """The dead letter of a record that is not a command, and the reply, if it can be sent."""
-        out = [make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))]
+        out = [
+            make_dead_letter(self._domain.topics.dead_letters, ROLE, record, UNREADABLE, str(error))
+        ]
         if reply := encode_invalid_reply(record.value, error):
             aggregate_id, value = reply
             key = aggregate_id.encode() or None

@@ -17,7 +17,6 @@ from eventfleet.roles.view_projector import ViewProjector
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord, Position
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 CATCH_UP_PAGE_EVENTS = 1_000
@@ -33,7 +32,7 @@ class EventApplier:
     def __init__(
         self, of: ProjectedPartition, kept: KeptBuilds, reader: ProjectedReader, commit: Commit
     ) -> None:
-        self._topic = Topics.of(of.domain.name).events
+        self._topic = of.domain.topics.events
         self._events, self._parking = of.events, of.parking
         self._kept, self._reader, self._commit = kept, reader, commit
 

@@ -14,6 +14,7 @@ from eventfleet.stores.contracts.dead_letters import (
     RedriveRequest,
 )
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import DiscardedEvent, ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -23,7 +24,7 @@ COPY_INTERVAL = timedelta(seconds=1)
 class ParkedLog(Protocol):
     """Reads what a role parks, where the log has it."""
 
-    async def load(self, domain: str, role: str, partition: int) -> ParkedEntries:
+    async def load(self, role: str, partition: int) -> ParkedEntries:
         """Return what is committed. ServerUnavailable while a transaction is open."""
 
 
@@ -39,7 +40,7 @@ class LoggedParking(Parking):
 
     def __init__(
         self,
-        domain: str,
+        topics: Topics,
         role: str,
         partition: int,
         letters: DeadLetterStore,
@@ -49,7 +50,7 @@ class LoggedParking(Parking):
         most: int = MAX_PARKED_AGGREGATES,
         tried: set[tuple[str, int]] | None = None,
     ) -> None:
-        super().__init__(domain, role, partition, letters, clock, most=most, tried=tried)
+        super().__init__(topics, role, partition, letters, clock, most=most, tried=tried)
         self._log = log
         self._uncopied: set[str] = set()
         self._copied_at = clock.steady() - COPY_INTERVAL
@@ -66,7 +67,7 @@ class LoggedParking(Parking):
 
     async def _load(self) -> ParkedEntries:
         """Return what the log has: the store may be away."""
-        entries = await self._log.load(self._domain, self._role, self._partition)
+        entries = await self._log.load(self._role, self._partition)
         self._unnoted = list(entries.discarded)
         return entries
 

@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from eventfleet.topics.codec import decode_stored
 from eventfleet.topics.dead_letters import PARKED, make_dead_letter
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import (
     WAITING,
     Discard,
@@ -37,8 +38,8 @@ class ParkedSet:
     have more events behind it, and `ended` ones are parked no longer.
     """
 
-    def __init__(self, domain: str, role: str, partition: int) -> None:
-        self._domain, self._role, self._partition = domain, role, partition
+    def __init__(self, topics: Topics, role: str, partition: int) -> None:
+        self._topics, self._role, self._partition = topics, role, partition
         self.aggregates: dict[str, ParkedAggregate] = {}
         self.discards: set[tuple[str, int]] = set()
         self.changed: set[str] = set()
@@ -123,7 +124,7 @@ class ParkedSet:
         """Make the records of what was parked, ended and discarded since."""
         if not (self.changed or self.longer or self.ended or self.discarded or self._unlogged):
             return []
-        place, parked = (self._domain, self._role, self._partition), self.aggregates
+        place, parked = (self._topics.parked, self._role, self._partition), self.aggregates
         changed = self.changed | (self._unlogged & parked.keys())
         longer, ended = self.longer - self.changed, sorted(self.ended)
         return [
@@ -138,7 +139,8 @@ class ParkedSet:
         ]
 
     def discard_records(self) -> list[ProducerRecord]:
-        return [discarded_record(self._domain, self._partition, each) for each in self.discarded]
+        place = self._topics.parked, self._partition
+        return [discarded_record(*place, each) for each in self.discarded]
 
     def dead_letters(self, records: Iterable[LogRecord]) -> list[ProducerRecord]:
         """Make the dead letters of what was parked since: those of its first events among these."""
@@ -157,5 +159,5 @@ class ParkedSet:
             if decode_stored(record.value).version == parked.first:
                 self._unlettered.discard(aggregate_id)
                 what = PARKED, parked.reason, parked.details
-                return make_dead_letter(self._domain, self._role, record, *what)
+                return make_dead_letter(self._topics.dead_letters, self._role, record, *what)
         return None

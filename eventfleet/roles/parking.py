@@ -21,6 +21,7 @@ from eventfleet.stores.contracts.dead_letters import (
 )
 from eventfleet.topics.dead_letters import MAX_REASON_CHARS, MAX_TRACEBACK_CHARS
 from eventfleet.topics.event import FoldableEvent
+from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
@@ -54,7 +55,7 @@ class Parking:
 
     def __init__(
         self,
-        domain: str,
+        topics: Topics,
         role: str,
         partition: int,
         letters: DeadLetterStore,
@@ -65,11 +66,11 @@ class Parking:
     ) -> None:
         """With more than `most` parked aggregates, `park` raises TooManyParked; for `tried` see
         RedriveSchedule."""
-        self._domain, self._role, self._partition = domain, role, partition
+        self._topics, self._role, self._partition = topics, role, partition
         self._letters, self._clock, self._most = letters, clock, most
-        self._parked = ParkedSet(domain, role, partition)
+        self._parked = ParkedSet(topics, role, partition)
         self.aggregates, self.discards = self._parked.aggregates, self._parked.discards
-        self._warnings = ParkingWarnings(logger, domain, role, partition)
+        self._warnings = ParkingWarnings(logger, topics.domain, role, partition)
         self._schedule = RedriveSchedule(clock, tried)
         self._unlisted: list[ParkedAggregate] = []
 
@@ -138,7 +139,7 @@ class Parking:
 
     def _check_room(self, parked: ParkedAggregate) -> None:
         if len(self.aggregates) >= self._most:
-            raise TooManyParked(self._role, self._domain, parked, self._most)
+            raise TooManyParked(self._role, self._topics.domain, parked, self._most)
 
     def park_behind(self, aggregate_id: str, version: int) -> None:
         """Park an event of a parked aggregate. One that is parked already changes nothing."""

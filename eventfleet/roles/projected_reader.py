@@ -47,7 +47,7 @@ class ProjectedReader:
                     raise InvalidRecord("position", f"is {event.position!r}, not one of append's")
             except InvalidRecord as error:
                 what = UNREADABLE, str(error)
-                out.append(make_dead_letter(self._domain.name, ROLE, record, *what))
+                out.append(make_dead_letter(self._domain.topics.dead_letters, ROLE, record, *what))
                 continue
             if discards and (event.aggregate_id, event.version) in discards:
                 continue

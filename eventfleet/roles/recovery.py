@@ -36,9 +36,7 @@ MARKING_ROLES = ("append", "snapshot")
 async def recover_registry(context: RepairContext) -> None:
     """Add to the registry what the log's copy of it, the topics and the groups' offsets say."""
     registry = context.stores.events.registry
-    await registry.recover(
-        await context.parked_log.registry_facts(context.domain.name) or RegistryFacts()
-    )
+    await registry.recover(await context.parked_log.registry_facts() or RegistryFacts())
     for role, kind in ROLES.items():
         if role != "append":
             topic = getattr(context.topics, kind)
@@ -114,7 +112,7 @@ async def recover_parked(context: RepairContext, ends: Mapping[int, int]) -> Rec
     """
     parked, marked, missing = 0, 0, list[str]()
     for partition in await context.reader.watermarks(context.topics.parked):
-        entries = await context.parked_log.load_all(context.domain.name, partition)
+        entries = await context.parked_log.load_all(partition)
         parked += await _park_events(context, partition, ends.get(partition, 0))
         for role in MARKING_ROLES:
             marked += await _mark(context, entries.get(role, ParkedEntries([], [])))
@@ -128,7 +126,7 @@ async def _park_events(context: RepairContext, partition: int, end: int) -> int:
     """Store the events that append parks and the store lacks; return how many."""
     events, parked = context.stores.events, 0
     position = Position(await events.registry.epoch(), partition, max(end - 1, 0))
-    logged = context.parked_log.parked_events(context.domain.name, partition)
+    logged = context.parked_log.parked_events(partition)
     async for page in _pages(logged):
         found = await events.find([event.key for event in page])
         for event in page:

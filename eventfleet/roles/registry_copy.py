@@ -16,8 +16,8 @@ LOOK_INTERVAL = timedelta(seconds=30)
 class RegistryCopy:
     """The copy that append's owner of the first partition keeps; other owners keep none."""
 
-    def __init__(self, domain: str, partition: int, registry: StoreRegistry, clock: Clock) -> None:
-        self._domain, self._registry, self._clock = domain, registry, clock
+    def __init__(self, topic: str, partition: int, registry: StoreRegistry, clock: Clock) -> None:
+        self._topic, self._registry, self._clock = topic, registry, clock
         self._keeps = partition == PARTITION
         self._written: RegistryFacts | None = None
         self._look_at = clock.steady()
@@ -37,7 +37,7 @@ class RegistryCopy:
 
     def record(self, facts: RegistryFacts) -> ProducerRecord:
         """Make the record of the facts."""
-        return registry_record(self._domain, facts)
+        return registry_record(self._topic, facts)
 
     def note_written(self, facts: RegistryFacts) -> None:
         """Note that the record of these facts is committed."""

@@ -135,7 +135,7 @@ class RelayRole:
         self._start = RoleStart(events.registry, domain.name, ROLE, partition)
         self._routes, self._notifier = UnconditionalRoutes(domain), notifier
         self._reader = reader
-        self._targets = {route.to for route in domain.routes}
+        self._targets = {*domain.targets}
         self._next_offset = 0
         # By aggregate and version, why records were refused of what is in hand.
         self._too_large: dict[tuple[str, int], str] = {}
@@ -277,7 +277,9 @@ class RelayRole:
             return decode_stored(record.value)
         except InvalidRecord as error:
             report.dead_letters += 1
-            letter = make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
+            letter = make_dead_letter(
+                self._domain.topics.dead_letters, ROLE, record, UNREADABLE, str(error)
+            )
             out.append(letter)
             return None
 

@@ -53,11 +53,11 @@ class RepairContext:
 
     @property
     def parked_log(self) -> TopicParkedLog:
-        return TopicParkedLog(self.reader)
+        return TopicParkedLog(self.topics, self.reader)
 
     @property
     def topics(self) -> Topics:
-        return Topics.of(self.domain.name)
+        return self.domain.topics
 
     def group(self, role: str) -> str:
         return consumer_group(self.group_prefix, self.domain.name, role)
@@ -111,7 +111,7 @@ class RepairContext:
         """Return, by view, the highest number of a build in which project parks anything."""
         highest: dict[str, int] = {}
         for partition in await self.reader.watermarks(self.topics.parked):
-            entries = await self.parked_log.load(self.domain.name, "project", partition)
+            entries = await self.parked_log.load("project", partition)
             for name in {name for each in entries.parked for name in each.builds}:
                 view, _, number = name.rpartition("/")
                 highest[view] = max(highest.get(view, 0), int(number))
@@ -130,7 +130,7 @@ class RepairContext:
         """Have the log keep what the registry says now: a lost store is filled from there."""
         if self.producer:
             facts = await self.stores.events.registry.facts()
-            await self.producer.produce([registry_record(self.domain.name, facts)])
+            await self.producer.produce([registry_record(self.topics.parked, facts)])
 
     async def set_offsets(self, offsets: Mapping[int, int]) -> None:
         await self.admin.set_offsets(self.group("append"), self.topics.events, offsets)

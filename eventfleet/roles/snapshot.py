@@ -322,7 +322,9 @@ class SnapshotRole:
     # What it does when that fails
 
     def _dead_letter(self, record: LogRecord, error: InvalidRecord) -> ProducerRecord:
-        return make_dead_letter(self._domain.name, ROLE, record, UNREADABLE, str(error))
+        return make_dead_letter(
+            self._domain.topics.dead_letters, ROLE, record, UNREADABLE, str(error)
+        )
 
     # Redrive
 

@@ -10,7 +10,6 @@ from eventfleet.model.domain import Domain
 from eventfleet.snapshot_rules.causes import cause
 from eventfleet.states.live_state import LiveState, take_snapshot
 from eventfleet.stores.contracts import Clock, Snapshot
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 
 logger = logging.getLogger(__name__)
@@ -21,7 +20,7 @@ class SnapshotMaker:
 
     def __init__(self, domain: Domain[Any], partition: int, clock: Clock, limit: int) -> None:
         self._domain, self._partition, self._clock = domain, partition, clock
-        self._limit, self._topic = limit, Topics.of(domain.name).snapshots
+        self._limit, self._topic = limit, domain.topics.snapshots
 
     def cause(self, state: LiveState, now: datetime) -> str:
         """The name of the rule that makes the snapshot due."""

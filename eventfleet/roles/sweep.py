@@ -16,7 +16,6 @@ from eventfleet.roles.role import ChunkReport
 from eventfleet.stores.contracts import Clock, EventStore, LogWriter, Watermarks
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 
 SWEEP_INTERVAL = timedelta(seconds=2)
@@ -34,11 +33,11 @@ class Sighting(NamedTuple):
 
 
 class Sweep:
-    """The sweep of one partition of one domain. `watermarks` reads those of `<domain>.events`."""
+    """The sweep of one partition of `topic`, a `<domain>.events`, whose `watermarks` it reads."""
 
     def __init__(
         self,
-        domain: str,
+        topic: str,
         partition: int,
         store: EventStore,
         writer: LogWriter,
@@ -47,7 +46,7 @@ class Sweep:
     ) -> None:
         self._partition, self._store, self._writer = partition, store, writer
         self._watermarks, self._clock = watermarks, clock
-        self._events = Topics.of(domain).events
+        self._topic = topic
         self._due = clock.steady()
         self._next_offset = 0
         self.at_rest = False
@@ -93,4 +92,4 @@ class Sweep:
     def _nudge(self, event: EventRecord) -> ProducerRecord:
         key = event.aggregate_id.encode()
         value = encode(replace(event, discarded=False))
-        return ProducerRecord(self._events, key, value, self._partition, EVENT_HEADERS)
+        return ProducerRecord(self._topic, key, value, self._partition, EVENT_HEADERS)

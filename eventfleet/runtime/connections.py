@@ -94,13 +94,12 @@ def topics_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
     """The topics of a domain, with the partitions, replicas and retention of the settings."""
     hours = settings.retention_hours
     retention_ms = hours if hours < 0 else hours * HOUR_MS
-    return declare_topics(domain.name, settings.partitions, settings.replication, retention_ms)
+    return declare_topics(domain.topics, settings.partitions, settings.replication, retention_ms)
 
 
 def routes_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
     """The topics that routes write to; their owners set them up, so our retention is not theirs."""
-    names = sorted({route.to for route in domain.routes})
-    return [TopicSpec(name, settings.partitions, settings.replication) for name in names]
+    return [TopicSpec(name, settings.partitions, settings.replication) for name in domain.targets]
 
 
 async def find_missing_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> list[TopicSpec]:

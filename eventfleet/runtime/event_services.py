@@ -36,7 +36,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.kafka.producer import Producer
-from eventfleet.topics.names import Topics
+from eventfleet.topics.names import consumer_group
 
 MAX_DECIDE_SECONDS = 10.0
 COMMAND_ROLE = "command"
@@ -117,19 +117,19 @@ async def decider(
             yield TimeLimitedDecider(running, clock, MAX_DECIDE_SECONDS)
             return
         if not domain.uses_marker:
-            yield DirectDecider(opened.events, writer, clock, partitions=settings.partitions)
+            place = writer, domain.topics.events
+            yield DirectDecider(opened.events, *place, clock, partitions=settings.partitions)
             return
         markers = await stack.enter_async_context(connections.markers(settings, domain.name))
         reader = await stack.enter_async_context(connections.log_reader(settings))
         events, letters = opened.events, opened.dead_letters
         assert letters is not None
+        topic = domain.topics.events
         guard = LagGuard(
-            domain.name,
-            IncarnationReader(domain.name, markers, events.registry, reader, events),
-            reader,
-            events,
-            clock,
-            prefix=settings.group_prefix,
+            IncarnationReader(markers, events.registry, reader, topic, events),
+            *(reader, events, clock),
+            group=consumer_group(settings.group_prefix, domain.name, "append"),
+            topic=topic,
             expiry=settings.marker_expiry,
         )
         watch = NoticeWatch(waiters) if waiters else None
@@ -138,6 +138,7 @@ async def decider(
         await stack.enter_async_context(running_lag_guard(guard, domain.name))
         marker_decider = MarkerDecider(
             *(events, markers, writer, guard, clock),
+            topic=topic,
             partitions=settings.partitions,
             watch=watch,
             letters=letters,
@@ -161,7 +162,7 @@ def _manager(
     querier = Querier(domain, opened, clock, limit=limit, cache=cache, role=COMMAND_ROLE)
     saver = SnapshotSaver(domain, opened.snapshots, clock, limit=limit)
     commander = Commander(opened.events, saver, partitions=settings.partitions)
-    publisher = EventPublisher(writer, clock, partitions=settings.partitions)
+    publisher = EventPublisher(writer, domain.topics.events, clock, partitions=settings.partitions)
     manager = Manager(domain, querier, commander, publisher, clock, announce=announce)
     decider_metrics.managers[domain.name] = manager.statistics, saver
     return manager
@@ -228,8 +229,7 @@ async def event_service_over(
         ) as service,
     ):
         if watch:
-            events_topic = Topics.of(domain.name).events
-            watch.add([TopicUse(domain.name, events_topic, "Write")], haltable.halt)
+            watch.add([TopicUse(domain.name, domain.topics.events, "Write")], haltable.halt)
         yield service
 
 

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from eventfleet.model.domain import Domain
 from eventfleet.roles.steady_offsets import read_steady_offsets
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogAdmin, LogReader, StoreRegistry, Watermarks
@@ -45,10 +46,15 @@ class OffsetList:
     """
 
     def __init__(
-        self, reader: LogReader, registry: StoreRegistry, domain: str, prefix: str, seconds: float
+        self,
+        reader: LogReader,
+        registry: StoreRegistry,
+        domain: Domain[Any],
+        prefix: str,
+        seconds: float,
     ) -> None:
         self._reader, self._registry, self._seconds = reader, registry, seconds
-        self._domain, self._prefix, self._topics = domain, prefix, Topics.of(domain)
+        self._domain, self._prefix, self._topics = domain.name, prefix, domain.topics
 
     async def read(self) -> list[GroupOffset]:
         """Read those of append, and then of the other roles, by partition."""

@@ -12,7 +12,6 @@ from eventfleet.runtime.connections import CREATE_TOPICS_HINT, topics_of
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.contracts import LogReader, StoreRegistry
 from eventfleet.stores.errors import Misconfigured
-from eventfleet.topics.names import Topics
 
 
 async def require_domain_topics(
@@ -77,7 +76,7 @@ def find_stored_fault(settings: Settings, domain: Domain[Any], count: int | None
     """Say why the setting is not the number that stored events were divided by; else nothing."""
     if count in (None, settings.partitions):
         return ""
-    topic, number = Topics.of(domain.name).events, settings.partitions
+    topic, number = domain.topics.events, settings.partitions
     anew = "" if domain.views else f", or with {number} once every role has reached its topic's end"
     return (
         f"{variable('partitions')} and topic {topic} have {number} partitions, but the stored "

@@ -11,7 +11,7 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
-from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.names import consumer_group
 
 
 @asynccontextmanager
@@ -25,11 +25,11 @@ async def open_repair_context(
         connections.stores(settings, {domain.name: domain}) as stores,
         connections.log_writer(settings) as producer,
     ):
-        events = Topics.of(domain.name).events
+        events = domain.topics.events
         group = consumer_group(settings.group_prefix, domain.name, "append")
         if requires_topics:
             await connections.require_topics(reader, connections.topics_of(settings, domain))
-        has_log = await reader.partition_count(Topics.of(domain.name).parked) > 0
+        has_log = await reader.partition_count(domain.topics.parked) > 0
         partitions = await reader.watermarks(events) if await admin.transactional() else ()
         connection = connections.connection(settings)
         await stores[domain.name].events.prepare()

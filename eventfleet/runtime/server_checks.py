@@ -7,7 +7,6 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.refusals import refused_operations
-from eventfleet.topics.names import Topics
 from eventfleet.web import DomainServices
 from eventfleet.web.readiness import Check, WritesRefused
 
@@ -24,7 +23,7 @@ async def server_checks(
     at what became of the commands' own calls.
     """
     registry = next(iter(services.values())).events.registry
-    events_topic = Topics.of(next(iter(services.values())).domain.name).events
+    events_topic = next(iter(services.values())).domain.topics.events
     marked = [name for name, each in services.items() if each.domain.uses_marker]
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(connections.log_reader(settings))

@@ -23,23 +23,23 @@ from eventfleet.topics.record import LogRecord
 
 
 class TopicParkedLog:
-    """Reads a partition of the topic."""
+    """Reads the partitions of a domain's topic."""
 
-    def __init__(self, reader: LogReader) -> None:
-        self._reader = reader
+    def __init__(self, topics: Topics, reader: LogReader) -> None:
+        self._topics, self._reader = topics, reader
 
-    async def load(self, domain: str, role: str, partition: int) -> ParkedEntries:
+    async def load(self, role: str, partition: int) -> ParkedEntries:
         """Read what is committed of a role; the reader waits for open transactions of other roles.
 
         The caller has fenced the owners before it: so nothing more of them will come. TopicRefused:
         the topic does not exist.
         """
-        return (await self.load_all(domain, partition)).get(role, ParkedEntries([], []))
+        return (await self.load_all(partition)).get(role, ParkedEntries([], []))
 
-    async def load_all(self, domain: str, partition: int) -> dict[str, ParkedEntries]:
+    async def load_all(self, partition: int) -> dict[str, ParkedEntries]:
         """Read what is committed, by role. TopicRefused: the topic does not exist."""
         found: dict[str, ParkedEntry] = {}
-        async for record in self._read(domain, partition):
+        async for record in self._read(partition):
             if not is_parked_event(record):
                 key, entry = read_parked(record)
                 found.pop(key, None)
@@ -49,33 +49,35 @@ class TopicParkedLog:
         roles = sorted({each.role for each in entries})
         return {role: entries_of([e for e in entries if e.role == role]) for role in roles}
 
-    async def registry_facts(self, domain: str) -> RegistryFacts | None:
+    async def registry_facts(self) -> RegistryFacts | None:
         """Return the copy of the store's registry; None: there is none."""
         found = None
-        async for record in self._read(domain, registry_facts.PARTITION):
+        async for record in self._read(registry_facts.PARTITION):
             found = registry_facts.read_registry_facts(record) or found
         return found
 
-    async def parked_events(self, domain: str, partition: int) -> AsyncIterator[EventRecord]:
+    async def parked_events(self, partition: int) -> AsyncIterator[EventRecord]:
         """Stream the events that append parks; their keys alone are kept in memory."""
         last: dict[bytes | None, int] = {}
-        async for record in self._read(domain, partition):
+        async for record in self._read(partition):
             if is_parked_event(record):
                 last.pop(record.key, None)
                 if record.value is not None:
                     last[record.key] = record.offset
         offsets = {*last.values()}
-        async for record in self._read(domain, partition):
+        async for record in self._read(partition):
             if record.offset in offsets:
                 _, entry = read_parked(record)
                 if isinstance(entry, ParkedEvent):
                     yield entry.event
 
-    async def _read(self, domain: str, partition: int) -> AsyncIterator[LogRecord]:
-        topic = Topics.of(domain).parked
+    async def _read(self, partition: int) -> AsyncIterator[LogRecord]:
+        topic = self._topics.parked
         watermarks = (await self._reader.watermarks(topic)).get(partition)
         if watermarks is None:
-            raise TopicRefused(f"topic {topic} does not exist: eventfleet topics create {domain}")
+            raise TopicRefused(
+                f"topic {topic} does not exist: eventfleet topics create {self._topics.domain}"
+            )
         async for record in self._reader.read(topic, partition, 0, watermarks.end):
             yield record
 

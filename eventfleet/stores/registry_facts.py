@@ -6,7 +6,6 @@ import msgspec
 
 from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import RegistryFacts, Repair
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 KEY = b"registry/facts"
@@ -16,9 +15,9 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(RegistryFacts).decode
 
 
-def registry_record(domain: str, facts: RegistryFacts) -> ProducerRecord:
-    """Make the record of `<domain>.parked` that has a copy of the registry's facts."""
-    return ProducerRecord(Topics.of(domain).parked, KEY, _encode(facts), PARTITION)
+def registry_record(topic: str, facts: RegistryFacts) -> ProducerRecord:
+    """Make the record of `topic`, a `<domain>.parked`, with a copy of the registry's facts."""
+    return ProducerRecord(topic, KEY, _encode(facts), PARTITION)
 
 
 def read_registry_facts(record: LogRecord) -> RegistryFacts | None:

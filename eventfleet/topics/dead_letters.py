@@ -1,6 +1,5 @@
 """Dead letters: records as they came, with the reason why they could not be used."""
 
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 REASON = "eventfleet-reason"
@@ -18,9 +17,9 @@ MAX_TRACEBACK_CHARS = 10_000
 
 
 def make_dead_letter(
-    domain: str, role: str, record: LogRecord, kind: str, reason: str, traceback: str = ""
+    topic: str, role: str, record: LogRecord, kind: str, reason: str, traceback: str = ""
 ) -> ProducerRecord:
-    """Make the record for `<domain>.dead-letters`: key, value and headers kept, its source added.
+    """Make the record for `topic`, a domain's dead letters: all of the record, and its source.
 
     `kind` is `unreadable` (somebody must look at it), `parked` (its aggregate waits at it for a
     redrive) or `superseded` (for information only: the event of a command whose sender was not
@@ -35,9 +34,7 @@ def make_dead_letter(
         (SOURCE, f"{record.topic}/{record.partition}/{record.offset}".encode()),
         *([(TRACEBACK, _end_of(traceback))] if traceback else []),
     )
-    return ProducerRecord(
-        Topics.of(domain).dead_letters, record.key, record.value, record.partition, headers
-    )
+    return ProducerRecord(topic, record.key, record.value, record.partition, headers)
 
 
 def _end_of(traceback: str) -> bytes:

@@ -1,17 +1,20 @@
 """The names on the wire: a domain's topics, the consumer groups that read them, event types."""
 
-from functools import lru_cache
-from typing import NamedTuple
+from collections.abc import Iterator
+from dataclasses import astuple, dataclass
 
 TOPIC_NAME = r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}"
+TOPIC_NAME_RULE = "1 to 249 letters, digits, dots, '_' and '-'"
 
 
-class Topics(NamedTuple):
-    """The names of one domain's topics.
+@dataclass(frozen=True)
+class Topics:
+    """The name of one domain, and those of its topics.
 
     Fleet-owned topics have one writer; anyone may write to `commands`.
     """
 
+    domain: str
     commands: str
     replies: str
     events: str
@@ -21,11 +24,13 @@ class Topics(NamedTuple):
     parked: str
 
     @classmethod
-    @lru_cache(maxsize=1024)
-    def of(cls, domain: str) -> "Topics":
-        """Return the names of a domain's topics."""
+    def of(cls, domain: str, prefix: str) -> "Topics":
+        """Return the names of a domain's topics in a fleet whose topics begin with `prefix`."""
         kinds = ("commands", "replies", "events", "stored", "snapshots", "dead-letters", "parked")
-        return cls(*(f"{domain}.{kind}" for kind in kinds))
+        return cls(domain, *(f"{prefix}{domain}.{kind}" for kind in kinds))
+
+    def __iter__(self) -> Iterator[str]:
+        yield from astuple(self)[1:]
 
 
 def consumer_group(prefix: str, domain: str, role: str) -> str:

@@ -13,7 +13,6 @@ import msgspec
 
 from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 
 
@@ -90,16 +89,16 @@ _decoders: dict[str, msgspec.json.Decoder[Any]] = {
 
 
 def parked_record(
-    domain: str, role: str, partition: int, aggregate_id: str, parked: ParkedAggregate | None
+    topic: str, role: str, partition: int, aggregate_id: str, parked: ParkedAggregate | None
 ) -> ProducerRecord:
     """Make the record that says what a role parks of an aggregate; None: nothing any more."""
     key = f"{_PARKED}{role}/{aggregate_id}".encode()
     value = _encode(parked) if parked else None
-    return ProducerRecord(Topics.of(domain).parked, key, value, partition)
+    return ProducerRecord(topic, key, value, partition)
 
 
 def behind_record(
-    domain: str, role: str, partition: int, aggregate_id: str, last: int | None
+    topic: str, role: str, partition: int, aggregate_id: str, last: int | None
 ) -> ProducerRecord:
     """Make the record of a parked aggregate's last version; None: it is parked no longer.
 
@@ -107,22 +106,22 @@ def behind_record(
     """
     key = f"{_BEHIND}{role}/{aggregate_id}".encode()
     value = None if last is None else _encode(ParkedBehind(role, aggregate_id, last))
-    return ProducerRecord(Topics.of(domain).parked, key, value, partition)
+    return ProducerRecord(topic, key, value, partition)
 
 
-def discarded_record(domain: str, partition: int, event: DiscardedEvent) -> ProducerRecord:
+def discarded_record(topic: str, partition: int, event: DiscardedEvent) -> ProducerRecord:
     """Make the record of a discarded event."""
     key = f"{_DISCARDED}{event.role}/{event.version}/{event.aggregate_id}".encode()
-    return ProducerRecord(Topics.of(domain).parked, key, _encode(event), partition)
+    return ProducerRecord(topic, key, _encode(event), partition)
 
 
 def parked_event_record(
-    domain: str, partition: int, aggregate_id: str, version: int, event: EventRecord | None
+    topic: str, partition: int, aggregate_id: str, version: int, event: EventRecord | None
 ) -> ProducerRecord:
     """Make the record of an event that append parks; None: it is parked no longer."""
     key = f"{_EVENT}{version}/{aggregate_id}".encode()
     value = encode(event) if event else None
-    return ProducerRecord(Topics.of(domain).parked, key, value, partition)
+    return ProducerRecord(topic, key, value, partition)
 
 
 def is_parked_event(record: LogRecord) -> bool:

@@ -4,8 +4,6 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from eventfleet.topics.codec import EVENT_HEADERS
-from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 
 _SEED = 0x9747B28C
@@ -47,11 +45,11 @@ class Destination(NamedTuple):
         return ProducerRecord(self.topic, key, value, self.partition, EVENT_HEADERS)
 
 
-def destination_of(event: EventRecord, partitions: int) -> Destination:
-    return _destination(event.domain, partition_of(event.aggregate_id, partitions))
+def destination_of(topic: str, aggregate_id: str, partitions: int) -> Destination:
+    """Return where an aggregate's events go; `topic` is the `<domain>.events` of its domain."""
+    return _destination(topic, partition_of(aggregate_id, partitions))
 
 
 @lru_cache(maxsize=1024)
-def _destination(domain: str, partition: int) -> Destination:
-    topic = Topics.of(domain).events
+def _destination(topic: str, partition: int) -> Destination:
     return Destination(topic, partition, f"{topic}/{partition}")

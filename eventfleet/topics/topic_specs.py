@@ -20,14 +20,13 @@ class TopicSpec:
 
 
 def declare_topics(
-    domain: str, partitions: int, replication: int, retention_ms: int
+    topics: Topics, partitions: int, replication: int, retention_ms: int
 ) -> list[TopicSpec]:
     """Declare the seven topics of a domain, all with the same number of partitions.
 
     A `retention_ms` of -1 keeps records for ever. With three or more replicas, two must have a
     record before it is acknowledged; unclean leader election is always off.
     """
-    topics = Topics.of(domain)
     safe = {
         "min.insync.replicas": "2" if replication >= 3 else "1",
         "unclean.leader.election.enable": "false",

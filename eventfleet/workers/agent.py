@@ -132,7 +132,7 @@ class DomainAgent(Agent):
     @property
     def topic_uses(self) -> list[TopicUse]:
         """The topics that the role uses, for the watch over them."""
-        name, topics = self.domain_name, Topics.of(self.domain_name)
+        name, topics = self.domain_name, self.domain.topics
         vital = [*self.targets_of(self.domain), *(getattr(topics, k) for k in self.vital_kinds)]
         minor = [getattr(topics, kind) for kind in self.minor_kinds]
         return [
@@ -172,7 +172,7 @@ class DomainAgent(Agent):
         """Make the parking of a role that keeps what it parks in the log, beside its offset."""
         parking = kind(
             *self._parking_of(partition),
-            TopicParkedLog(self.context.reader),
+            TopicParkedLog(self.domain.topics, self.context.reader),
             most=self.context.settings.parked_aggregates,
             tried=self.tried,
         )
@@ -183,10 +183,10 @@ class DomainAgent(Agent):
         self.context.metrics.watch_parking(self.domain_name, self.role, partition, parking)
         return parking
 
-    def _parking_of(self, partition: int) -> tuple[str, str, int, DeadLetterStore, Clock]:
+    def _parking_of(self, partition: int) -> tuple[Topics, str, int, DeadLetterStore, Clock]:
         letters = self.stores.dead_letters
         assert letters is not None
-        return self.domain_name, self.role, partition, letters, self.context.clock
+        return self.domain.topics, self.role, partition, letters, self.context.clock
 
     def _writer(self, partition: int, ack: Ack) -> PartitionWriter:
         connection = self.context.connection

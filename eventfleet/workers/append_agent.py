@@ -8,7 +8,6 @@ from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.sweep import Sweep
 from eventfleet.stores.contracts import PartitionWriter
-from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
@@ -22,11 +21,11 @@ class AppendAgent(DomainAgent):
 
     @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:
-        return Topics.of(domain.name).events
+        return domain.topics.events
 
     @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
-        return [Topics.of(domain.name).stored]
+        return [domain.topics.stored]
 
     def attach(self, app: FaustApp, owners: Owners) -> None:
         @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
@@ -52,7 +51,7 @@ class AppendAgent(DomainAgent):
         letters, settings = self.stores.dead_letters, self.context.settings
         assert letters is not None
         parking = AppendParking(
-            *(self.domain_name, partition, letters, self.context.clock, self.stores.events),
+            *(self.domain.topics, partition, letters, self.context.clock, self.stores.events),
             self.context.writer,
             most=settings.parked_aggregates,
             tried=self.tried,
@@ -61,7 +60,7 @@ class AppendAgent(DomainAgent):
 
     def _sweep(self, partition: int, owner: PartitionWriter) -> Sweep:
         return Sweep(
-            self.domain.name,
+            self.source,
             partition,
             self.stores.events,
             self.context.writer,

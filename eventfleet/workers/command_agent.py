@@ -7,7 +7,6 @@ from typing import Any
 from eventfleet.model.domain import Domain
 from eventfleet.roles.command import CommandRole
 from eventfleet.runtime.event_services import patience
-from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
@@ -23,11 +22,11 @@ class CommandAgent(DomainAgent):
 
     @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:
-        return Topics.of(domain.name).commands
+        return domain.topics.commands
 
     @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
-        return [Topics.of(domain.name).replies]
+        return [domain.topics.replies]
 
     def attach(self, app: FaustApp, owners: Owners) -> None:
         @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)

@@ -8,7 +8,6 @@ from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.recent_builds import RecentBuilds
 from eventfleet.stores.contracts import DomainStores
-from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp, WorkerContext
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
@@ -33,7 +32,7 @@ class ProjectAgent(DomainAgent):
 
     @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:
-        return Topics.of(domain.name).stored
+        return domain.topics.stored
 
     @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:

@@ -6,7 +6,6 @@ from typing import Any
 from eventfleet.model.domain import Domain
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.relay import RelayRole
-from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
@@ -22,11 +21,11 @@ class RelayAgent(DomainAgent):
 
     @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:
-        return Topics.of(domain.name).stored
+        return domain.topics.stored
 
     @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
-        return sorted({route.to for route in domain.routes})
+        return domain.targets
 
     def attach(self, app: FaustApp, owners: Owners) -> None:
         @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)

@@ -5,7 +5,6 @@ from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.snapshot import SnapshotRole
-from eventfleet.topics.names import Topics
 from eventfleet.workers.agent import DomainAgent, FaustApp
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
@@ -19,11 +18,11 @@ class SnapshotAgent(DomainAgent):
 
     @classmethod
     def source_of(cls, domain: Domain[Any]) -> str:
-        return Topics.of(domain.name).stored
+        return domain.topics.stored
 
     @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
-        return [Topics.of(domain.name).snapshots]
+        return [domain.topics.snapshots]
 
     def attach(self, app: FaustApp, owners: Owners) -> None:
         @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)

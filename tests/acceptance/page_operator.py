@@ -114,7 +114,7 @@ class Operator:
 
     def send(self, aggregate_id: str, text: str) -> None:
         """Put an event into the log, and wait for nobody to store it."""
-        clock, topic = SystemClock(), Topics.of(self.fleet.domain).events
+        clock, topic = SystemClock(), Topics.of(self.fleet.domain, "").events
         event = EventRecord(
             id=Uuid7Generator().new(),
             type="Noted",

@@ -156,7 +156,7 @@ def test_four_partitions_become_eight(operator: Operator) -> None:
     operator.run(f"set -e\n{WAIT}")
     operator.run(f"set -e\n{DELETE}")
     assert operator.fleet.kafka.topics() >= {"purses.out"}
-    assert not operator.fleet.kafka.topics() & {*Topics.of("purses")}
+    assert not operator.fleet.kafka.topics() & {*Topics.of("purses", "")}
     operator.paste(START)
     operator.run(f"set -e\n{WELL}")
 

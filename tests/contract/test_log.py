@@ -127,7 +127,7 @@ def log_in_memory(
         owner,
         leave_open,
         transactions,
-        Topics.of(prefix),
+        Topics.of(prefix, ""),
         f"{prefix}.append",
         MemoryFollower(log),
     )
@@ -154,7 +154,7 @@ def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
         transactional if transactions else plain,
         leave_open,
         transactions,
-        Topics.of(prefix),
+        Topics.of(prefix, ""),
         f"{prefix}.append",
         Follower(connection),
     )
@@ -186,7 +186,7 @@ async def made(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log
     else:
         bootstrap = request.getfixturevalue(where)
         log = kafka_log(Connection(bootstrap, timeout=TIMEOUT), prefix, request.param == "kafka")
-    await log.admin.create(declare_topics(prefix, PARTITIONS, 1, -1))
+    await log.admin.create(declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1))
     yield log
     await log.close()
 
@@ -561,7 +561,7 @@ async def test_committed_offsets_are_of_one_group_and_topic(log: Log) -> None:
 
 
 async def test_topics_are_created_once(log: Log, prefix: str) -> None:
-    declared = declare_topics(prefix, PARTITIONS, 1, -1)
+    declared = declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1)
     new = TopicSpec(f"{prefix}.new", 2, 1, {"cleanup.policy": "compact"})
     assert await log.admin.create([*declared, new]) == [new.name]
     assert await log.admin.create([*declared, new]) == []
@@ -569,7 +569,7 @@ async def test_topics_are_created_once(log: Log, prefix: str) -> None:
 
 
 async def test_topics_as_declared_have_no_differences(log: Log, prefix: str) -> None:
-    assert await log.admin.check(declare_topics(prefix, PARTITIONS, 1, -1)) == []
+    assert await log.admin.check(declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1)) == []
 
 
 async def test_each_difference_names_topic_setting_wanted_and_found(log: Log) -> None:
@@ -639,7 +639,7 @@ async def test_the_broker_tells_whether_it_has_transactions(
 async def test_records_that_are_no_longer_kept_are_not_read(kafka: str, prefix: str) -> None:
     connection = Connection(kafka, timeout=TIMEOUT)
     log = kafka_log(connection, prefix, True)
-    await log.admin.create(declare_topics(prefix, PARTITIONS, 1, -1))
+    await log.admin.create(declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1))
     await log.producer.produce(log.out("a", "b", "c"))
     await forget(connection, TopicPartition(log.topics.stored, 0), 2)
     assert (await log.reader.watermarks(log.topics.stored))[0] == Watermarks(2, 3)
@@ -690,7 +690,7 @@ async def test_a_topic_that_was_known_is_unavailable(kafka: str, prefix: str) ->
 async def test_work_goes_on_after_the_broker_was_killed(prefix: str) -> None:
     with Kafka() as server:
         log = kafka_log(Connection(server.address, timeout=4), prefix, True)
-        await log.admin.create(declare_topics(prefix, PARTITIONS, 1, -1))
+        await log.admin.create(declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1))
         owner = log.source()
         await until_available(owner.open)
         await owner.commit(log.out("a"), 1)

@@ -70,7 +70,7 @@ async def test_an_owner_fenced_by_its_own_late_request_is_back_without_a_wait(
 async def test_a_stable_offset_is_not_read_while_it_may_change(
     proxied: tuple[ProxiedKafka, FrameProxy], prefix: str
 ) -> None:
-    connection, topics = Connection(proxied[0].address, timeout=30), Topics.of(prefix)
+    connection, topics = Connection(proxied[0].address, timeout=30), Topics.of(prefix, "")
     admin = Admin(connection)
     await admin.create([TopicSpec(topics.events, 1, 1)])
     await admin.close()

@@ -64,7 +64,7 @@ class LoadFleet:
 
     async def append(self) -> None:
         """All that is in the log, in chunks, until its end as of now."""
-        topic = Topics.of(self.domain.name).events
+        topic = self.domain.topics.events
         for partition, limit in (await self.reader.watermarks(topic)).items():
             owner = TransactionalWriter(self.connection, self.group, topic, partition)
             role = AppendRole(
@@ -74,7 +74,13 @@ class LoadFleet:
                 owner,
                 SystemClock(),
                 AppendParking(
-                    *(self.domain.name, partition, MemoryDeadLetters(), SystemClock(), self.store),
+                    *(
+                        self.domain.topics,
+                        partition,
+                        MemoryDeadLetters(),
+                        SystemClock(),
+                        self.store,
+                    ),
                     MemoryProducer(MemoryLog()),
                 ),
                 cached=10_000,
@@ -91,7 +97,7 @@ class LoadFleet:
 async def fleet(kafka: str, prefix: str) -> AsyncIterator[LoadFleet]:
     connection = Connection(kafka)
     domain = replace(process_log, name=prefix)
-    await Admin(connection).create(declare_topics(prefix, PARTITIONS, 1, -1))
+    await Admin(connection).create(declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1))
     writer, reader = Producer(connection), Reader(connection)
     yield LoadFleet(domain, connection, writer, reader, MemoryEvents(PARTITIONS))
     await writer.close()
@@ -154,7 +160,7 @@ async def test_records_have_the_case_as_key_and_their_content_type(
         "case:concept:name,concept:name,time:timestamp\nc-é,Check,2011-10-11\n", encoding="utf-8"
     )
     await fleet.load(path)
-    topic = Topics.of(fleet.domain.name).events
+    topic = fleet.domain.topics.events
     found = [
         record
         for partition, limit in (await fleet.reader.watermarks(topic)).items()

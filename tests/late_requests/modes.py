@@ -36,7 +36,6 @@ from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.event import CommandRecord, EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
@@ -92,7 +91,7 @@ class Mode(ABC):
     def __init__(self, prefix: str, partitions: int, reader: LogReader, writer: LogWriter) -> None:
         self.partitions, self.reader, self.writer = partitions, reader, writer
         self.domain = self._domain(f"{prefix}-{self.name}")
-        self.topics, self.clock = Topics.of(self.domain.name), SystemClock()
+        self.topics, self.clock = self.domain.topics, SystemClock()
         self.group = f"{self.domain.name}.{self.role}"
         self.events = MemoryEvents(partitions)
         self.letters, self.views = MemoryDeadLetters(), MemoryViews()
@@ -114,7 +113,7 @@ class Mode(ABC):
     def specs(self) -> list[TopicSpec]:
         """The topics that the role needs here: brokers under load make many slowly."""
         needed = {self.source, self.target, self.topics.parked}
-        declared = declare_topics(self.domain.name, self.partitions, 1, -1)
+        declared = declare_topics(self.domain.topics, self.partitions, 1, -1)
         return [spec for spec in declared if spec.name in needed]
 
     @abstractmethod
@@ -142,11 +141,11 @@ class Mode(ABC):
         return material
 
     def parking(self, partition: int) -> Parking:
-        return Parking(self.domain.name, self.role, partition, self.letters, self.clock)
+        return Parking(self.domain.topics, self.role, partition, self.letters, self.clock)
 
     def logged_parking(self, partition: int) -> LoggedParking:
-        log = TopicParkedLog(self.reader)
-        place = self.domain.name, self.role, partition
+        log = TopicParkedLog(self.topics, self.reader)
+        place = self.domain.topics, self.role, partition
         return LoggedParking(*place, self.letters, self.clock, log)
 
 
@@ -213,7 +212,7 @@ class Append(Mode):
 
     def make_role(self, partition: int, writer: PartitionWriter) -> Role:
         parking = AppendParking(
-            *(self.domain.name, partition, self.letters, self.clock, self.events), self.writer
+            *(self.domain.topics, partition, self.letters, self.clock, self.events), self.writer
         )
         what = self.domain, partition, self.events, writer, self.clock, parking
         return AppendRole(*what, cached=CACHED)

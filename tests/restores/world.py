@@ -38,7 +38,7 @@ from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.codec import decode_stored, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.names import consumer_group
 from eventfleet.topics.parked import Discard
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import ProducerRecord
@@ -80,7 +80,7 @@ class World:
         self.random, self.synchronous = Random(seed), synchronous
         self.code = Code()
         self.domain = self.code.domain(synchronous=synchronous)
-        self.topics, self.clock = Topics.of(self.domain.name), HandClock()
+        self.topics, self.clock = self.domain.topics, HandClock()
         self.log, self.stores = MemoryLog(), Stores.empty()
         for topic in (*self.topics, OUT):
             self.log.create(TopicSpec(topic, PARTITIONS, 1))
@@ -205,14 +205,14 @@ class World:
     def _role(self, name: str, partition: int) -> Any:
         owner = self._group(name), self._source(name), partition
         writer, stores = MemoryTransactionalWriter(self.log, *owner), self.stores
-        place = self.domain.name, name, partition, stores.letters, self.clock
+        place = self.domain.topics, name, partition, stores.letters, self.clock
         if name == "append":
             parking: Any = AppendParking(
-                *(self.domain.name, partition, stores.letters, self.clock, stores.events),
+                *(self.domain.topics, partition, stores.letters, self.clock, stores.events),
                 self.producer,
             )
             sweep = Sweep(
-                *(self.domain.name, partition, stores.events, self.producer),
+                *(self.domain.topics.events, partition, stores.events, self.producer),
                 *(writer.watermarks, self.clock),
             )
             return AppendRole(
@@ -223,7 +223,7 @@ class World:
         if name == "snapshot":
             snapshots = self.domain, partition, stores.of_domain, writer, Parking(*place)
             return SnapshotRole(*snapshots, self.clock, cached=3, limit=1_000_000)
-        log = TopicParkedLog(self.reader)
+        log = TopicParkedLog(self.topics, self.reader)
         if name == "relay":
             logged = LoggedParking(*place, log)
             return RelayRole(self.domain, partition, stores.events, writer, logged)

@@ -112,7 +112,7 @@ class ChannelWorld:
         self.events = RecordingEvents(self.loop)
         self.stores = DomainStores(self.events, MemorySnapshots(2, checkpoint))
         self.log = MemoryLog()
-        for spec in declare_topics(accounts.name, 1, 1, -1):
+        for spec in declare_topics(accounts.topics, 1, 1, -1):
             self.log.create(spec)
         self.channels = scenario.parts.channels(self.loop.time, checkpoint)
         self.sendings: list[Sending] = []
@@ -132,7 +132,9 @@ class ChannelWorld:
         querier = Querier(accounts, self.stores, clock)
         saver = SnapshotSaver(accounts, self.stores.snapshots, clock, limit=BIG)
         commander = parts.commander(self.events, saver, partitions=1)
-        publisher = EventPublisher(MemoryProducer(self.log, checkpoint), clock, partitions=1)
+        publisher = EventPublisher(
+            MemoryProducer(self.log, checkpoint), accounts.topics.events, clock, partitions=1
+        )
         manager = Manager(
             *(accounts, querier, commander, publisher, clock), jitter=self.random.random
         )

@@ -30,7 +30,7 @@ from eventfleet.stores.memory.log import (
     SourcePartition,
 )
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.names import consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
 from eventfleet.topics.topic_specs import TopicSpec
@@ -48,7 +48,7 @@ from tests.simulation.simulated_loop import SimulatedLoop
 from tests.simulation.simulated_transactions import Network
 from tests.simulation.simulated_writer import SimulatedWriter
 
-TOPICS = Topics.of(accounts.name)
+TOPICS = accounts.topics
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "command": TOPICS.commands}
 START = datetime(2025, 1, 1, tzinfo=UTC)
 TIMEOUTS = OwnerTimeouts(in_hand=0.5, tick=0.2, fenced=0.3, longest_pause=0.2)
@@ -256,7 +256,7 @@ class FleetWorld:
         saver = SnapshotSaver(accounts, stores.snapshots, clock, limit=BIG)
         commander = commander_class(stores.events, saver, partitions=n)
         producer = self.shaky(MemoryProducer(self.log, checkpoint))
-        publisher = EventPublisher(producer, clock, partitions=n)
+        publisher = EventPublisher(producer, TOPICS.events, clock, partitions=n)
         return manager_class(
             accounts, querier, commander, publisher, clock, jitter=self.random.random
         )
@@ -303,11 +303,13 @@ class FleetWorld:
         parts, events = self.scenario.parts, self.stores.events
         if name == "append":
             producer = self.shaky(MemoryProducer(self.log, checkpoint))
-            sweep = Sweep(accounts.name, partition, events, producer, writer.watermarks, clock)
+            sweep = Sweep(
+                accounts.topics.events, partition, events, producer, writer.watermarks, clock
+            )
             return parts.append(
                 *(accounts, partition, events, writer, clock),
                 AppendParking(
-                    accounts.name, partition, MemoryDeadLetters(), clock, events, producer
+                    accounts.topics, partition, MemoryDeadLetters(), clock, events, producer
                 ),
                 cached=2,
                 sweep=sweep,
@@ -324,7 +326,7 @@ class FleetWorld:
         )
 
     def _parking(self, partition: int, clock: LoopClock) -> Parking:
-        return Parking(accounts.name, "snapshot", partition, self.letters, clock)
+        return Parking(accounts.topics, "snapshot", partition, self.letters, clock)
 
     def _fail(self, partition: int, error: Exception) -> None:
         self.scheduler.note("fails:", error)

@@ -23,7 +23,6 @@ from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 
@@ -52,7 +51,7 @@ class HandClock:
 
 class InMemoryServers:
     def __init__(self, domain: Domain[Any]) -> None:
-        self.domain, self.topics = domain, Topics.of(domain.name)
+        self.domain, self.topics = domain, domain.topics
         self.log, self.clock = MemoryLog(), HandClock()
         self.events, self.snapshots = MemoryEvents(), MemorySnapshots()
         self.dead_letters = MemoryDeadLetters()
@@ -66,15 +65,15 @@ class InMemoryServers:
         return MemoryTransactionalWriter(self.log, role, source, 0)
 
     def parking(self, role: str, **options: Any) -> Parking:
-        return Parking(self.domain.name, role, 0, self.dead_letters, self.clock, **options)
+        return Parking(self.domain.topics, role, 0, self.dead_letters, self.clock, **options)
 
     def logged_parking(self, role: str) -> LoggedParking:
-        log = TopicParkedLog(MemoryReader(self.log))
-        return LoggedParking(self.domain.name, role, 0, self.dead_letters, self.clock, log)
+        log = TopicParkedLog(self.topics, MemoryReader(self.log))
+        return LoggedParking(self.domain.topics, role, 0, self.dead_letters, self.clock, log)
 
     def append_parking(self, **options: Any) -> AppendParking:
         return AppendParking(
-            *(self.domain.name, 0, self.dead_letters, self.clock, self.events),
+            *(self.domain.topics, 0, self.dead_letters, self.clock, self.events),
             MemoryProducer(self.log),
             **options,
         )
@@ -120,12 +119,12 @@ class InMemoryServers:
 
     async def logged(self, role: str) -> ParkedEntries:
         """What `<domain>.parked` has of a role."""
-        return await TopicParkedLog(MemoryReader(self.log)).load(self.domain.name, role, 0)
+        return await TopicParkedLog(self.topics, MemoryReader(self.log)).load(role, 0)
 
     async def logged_events(self) -> list[EventRecord]:
         """The events that append parks, as `<domain>.parked` has them."""
-        log = TopicParkedLog(MemoryReader(self.log))
-        return [event async for event in log.parked_events(self.domain.name, 0)]
+        log = TopicParkedLog(self.topics, MemoryReader(self.log))
+        return [event async for event in log.parked_events(0)]
 
     async def history(self, aggregate_id: str = "a") -> list[EventRecord]:
         return [event async for event in self.events.read(aggregate_id)]

@@ -41,7 +41,7 @@ from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis, RedisData
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventKey, EventRecord, Position
-from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.names import consumer_group
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
@@ -52,7 +52,7 @@ from tests.simulation.scheduler import Scheduler, checkpoint, drive
 from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.world import FakeClock, ServerClock
 
-TOPICS = Topics.of(items.name)
+TOPICS = items.topics
 PREFIX = "sim"
 TERMS = MarkerTimeouts(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
@@ -230,14 +230,16 @@ class SimulatedService:
         network: Any = Remote(Network(world), world.faults)
         self.world = world
         registry: Any = Remote(world.events.registry, world.faults)
-        incarnations = parts.incarnations(items.name, markers, registry, reader, store)
+        incarnations = parts.incarnations(markers, registry, reader, TOPICS.events, store)
         self.guard = parts.guard(
-            *(items.name, incarnations, reader, store, self.clock),
-            prefix=PREFIX,
+            *(incarnations, reader, store, self.clock),
+            group=consumer_group(PREFIX, items.name, "append"),
+            topic=TOPICS.events,
             expiry=TERMS.expiry,
         )
         self.marking = parts.marking(
             *(store, markers, network, self.guard, self.clock),
+            topic=TOPICS.events,
             partitions=world.partitions,
             chance=random.random,
             letters=Remote(world.letters, world.faults),
@@ -379,7 +381,7 @@ class MarkerWorld:
         letters: Any = Shaky(self.letters, self.faults)
         network: Any = Remote(Network(self), self.faults)
         parking = self.scenario.parts.parking(
-            items.name, partition, letters, self.clock, store, network
+            TOPICS, partition, letters, self.clock, store, network
         )
         new_code = self.mended or self.random.random() < NEW_CODE
         role = PoisonedAppend(

@@ -49,7 +49,8 @@ DOMAINS = {
     "poisoned one": till(CODE.accounts(ONE), CODE.trails(TRAILS)),
     "poisoned two": till(CODE.accounts(TWO), CODE.trails(TRAILS)),
 }
-TOPIC = Topics.of("till").stored
+TOPICS = Topics.of("till", "")
+TOPIC = TOPICS.stored
 GROUP = "project"
 MAX_VERSION = 2**63
 
@@ -239,7 +240,7 @@ class ProjectionWorld:
         self.partitions = self.random.choice([1, 1, 2])
         self.clock = FakeClock()
         self.log = SimulatedLog(lambda: self.scheduler.steps)
-        for topic in Topics.of("till"):
+        for topic in TOPICS:
             self.log.create(TopicSpec(topic, self.partitions, 1))
         self.network = Network(self.log, self.scheduler, scenario.late)
         self.events = MemoryEvents(self.partitions, checkpoint)
@@ -378,8 +379,8 @@ class ProjectionWorld:
             MemoryReader(self.log, checkpoint if self.scenario.poison else no_yield)
         )
         parking = self.scenario.parts.parking(
-            *("till", "project", owner.partition, self.shaky_letters, self.clock),
-            TopicParkedLog(reader),
+            *(TOPICS, "project", owner.partition, self.shaky_letters, self.clock),
+            TopicParkedLog(TOPICS, reader),
             tried=set() if self.retries else None,
         )
         role = self.scenario.parts.role(
@@ -431,8 +432,8 @@ class ProjectionWorld:
 
     def parked_entries(self) -> list[ParkedEntries]:
         """What the log has of parked aggregates and discards, by partition."""
-        log = TopicParkedLog(MemoryReader(self.log))
-        return [drive(log.load("till", "project", each)) for each in range(self.partitions)]
+        log = TopicParkedLog(TOPICS, MemoryReader(self.log))
+        return [drive(log.load("project", each)) for each in range(self.partitions)]
 
     def discarded(self) -> set[tuple[str, int]]:
         """The discarded events: account and version."""

@@ -23,7 +23,7 @@ from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.log import MemoryProducer, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.parked_log import TopicParkedLog
-from eventfleet.topics.names import Topics, consumer_group
+from eventfleet.topics.names import consumer_group
 from eventfleet.topics.parked import ParkedAggregate, ParkedEntry, read_parked
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -46,7 +46,7 @@ from tests.simulation.simulated_log import SimulatedLog
 from tests.simulation.simulated_transactions import Network, OldBroker
 from tests.simulation.simulated_writer import SimulatedWriter
 
-TOPICS = Topics.of(tally.name)
+TOPICS = tally.topics
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}
 BIG = 1_000_000
 
@@ -230,23 +230,23 @@ class World:
     def append_parking(self, partition: int, clock: ServerClock) -> AppendParking:
         """What append keeps where nothing of it is poison."""
         letters, producer = MemoryDeadLetters(), MemoryProducer(self.log)
-        return AppendParking(tally.name, partition, letters, clock, self.stores.events, producer)
+        return AppendParking(TOPICS, partition, letters, clock, self.stores.events, producer)
 
     def parking(self, partition: int, clock: ServerClock) -> Parking:
         parking = self.scenario.parts.snapshot_parking
-        return parking(tally.name, "snapshot", partition, self.shaky(self.letters), clock)
+        return parking(TOPICS, "snapshot", partition, self.shaky(self.letters), clock)
 
     def logged_parking(self, partition: int, clock: ServerClock) -> LoggedParking:
         reader = self.scenario.parts.reader(self.log, checkpoint)
         return self.scenario.parts.parking(
-            *(tally.name, "relay", partition, self.shaky(self.letters), clock),
-            TopicParkedLog(self.shaky(reader)),
+            *(TOPICS, "relay", partition, self.shaky(self.letters), clock),
+            TopicParkedLog(TOPICS, self.shaky(reader)),
         )
 
     def parked(self) -> list[ParkedAggregate]:
         """What the roles park, and what is listed so."""
-        log = TopicParkedLog(MemoryReader(self.log))
-        logged = [drive(log.load(tally.name, "relay", p)) for p in range(self.partitions)]
+        log = TopicParkedLog(TOPICS, MemoryReader(self.log))
+        logged = [drive(log.load("relay", p)) for p in range(self.partitions)]
         listed = drive(self.letters.find(ParkedQuery(), 100))
         return [each for entries in logged for each in entries.parked] + listed
 
@@ -266,7 +266,9 @@ class World:
     def sweep(self, partition: int, clock: ServerClock) -> Sweep:
         producer = self.shaky(self.producer())
         watermarks = self.writer("append", partition).watermarks
-        return Sweep(tally.name, partition, self.stores.events, producer, watermarks, clock)
+        return Sweep(
+            tally.topics.events, partition, self.stores.events, producer, watermarks, clock
+        )
 
     def new_clock(self) -> ServerClock:
         clock = ServerClock(self.clock, self.random.choice([-3.0, 0.0, 0.0, 3.0]))

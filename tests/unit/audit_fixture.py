@@ -82,8 +82,8 @@ class AuditFixture:
         if name == "relay":
             return RelayRole(domain, 0, memory.events, writer, memory.logged_parking(name))
         if name == "project":
-            log = TopicParkedLog(MemoryReader(self.log))
-            parking = BuildParking(domain.name, name, 0, memory.dead_letters, clock, log)
+            log = TopicParkedLog(self.topics, MemoryReader(self.log))
+            parking = BuildParking(domain.topics, name, 0, memory.dead_letters, clock, log)
             place = (domain, 0, memory.stores, writer, parking, clock)
             return ProjectRole(*place, partitions=1, cached=10)
         return SnapshotRole(
@@ -96,7 +96,9 @@ class AuditFixture:
         """Write append's dead letter of a record, and commit past it."""
         record = self.log.entries(self.topics.events, 0)[offset].record
         assert record
-        self.log.append(make_dead_letter(self.domain.name, "append", record, kind, reason))
+        self.log.append(
+            make_dead_letter(self.domain.topics.dead_letters, "append", record, kind, reason)
+        )
         group = consumer_group(PREFIX, self.domain.name, "append")
         await self.memory.events.registry.note_next_offset(0, 0, offset + 1)
         self.log.offsets[group, self.topics.events, 0] = offset + 1

@@ -15,6 +15,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader, MemoryTransactionalWriter
 from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.marker_fixture import BODIES, MarkerFixture
 
@@ -43,7 +44,7 @@ class CommandRoleFixture:
 
     def __init__(self, decider: ScriptedDecider) -> None:
         self.log = MemoryLog()
-        for spec in declare_topics("orders", 1, 1, -1):
+        for spec in declare_topics(Topics.of("orders", ""), 1, 1, -1):
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
         writer = MemoryTransactionalWriter(self.log, GROUP, TOPIC, 0)

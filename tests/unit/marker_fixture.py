@@ -101,15 +101,17 @@ class MarkerFixture:
         """Another service on the same servers becomes the one that is asked."""
         events, reader = self.memory.events, MemoryReader(self.memory.log)
         incarnations = IncarnationReader(
-            *(self.domain.name, self.markers, events.registry, reader, events)
+            *(self.markers, events.registry, reader, self.domain.topics.events, events)
         )
         self.guard = LagGuard(
-            *(self.domain.name, incarnations, reader, events, WorldClock(self)),
-            prefix=PREFIX,
+            *(incarnations, reader, events, WorldClock(self)),
+            group=consumer_group(PREFIX, self.domain.name, "append"),
+            topic=self.domain.topics.events,
             expiry=TERMS.expiry,
         )
         self.marking = MarkerDecider(
             *(self.store, self.markers, self.producer, self.guard, WorldClock(self)),
+            topic=self.domain.topics.events,
             partitions=1,
             chance=lambda: 0.5,
             watch=self.watch,

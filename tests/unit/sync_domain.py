@@ -28,6 +28,7 @@ from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.marker_fixture import Failing
 
@@ -129,7 +130,7 @@ class SyncFixture:
         self.domain = domain
         self.log = kept.log if kept else MemoryLog()
         if not kept:
-            for spec in declare_topics("till", 1, 1, -1):
+            for spec in declare_topics(Topics.of("till", ""), 1, 1, -1):
                 self.log.create(spec)
         self.events = kept.events if kept else MemoryEvents(domain="till")
         self.shots = kept.shots if kept else MemorySnapshots(3)
@@ -145,7 +146,7 @@ class SyncFixture:
         self.querier = Querier(self.domain, stores, self.clock, cache=LruCache(self._cached))
         self.saver = SnapshotSaver(self.domain, self.snapshots, self.clock, limit=1000)
         self.commander = Commander(self.store, self.saver, partitions=1)
-        self.publisher = EventPublisher(self.producer, self.clock, partitions=1)
+        self.publisher = EventPublisher(self.producer, "till.events", self.clock, partitions=1)
         manager = Manager(
             self.domain,
             self.querier,

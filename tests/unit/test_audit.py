@@ -342,7 +342,7 @@ async def test_what_other_roles_refused_is_named(fleet: AuditFixture) -> None:
     [command] = fleet.memory.records(fleet.topics.commands)
     stored = fleet.memory.records(fleet.topics.stored)[0]
     for role, record in (("command", command), ("relay", stored)):
-        fleet.log.append(make_dead_letter("tally", role, record, "unreadable", "why"))
+        fleet.log.append(make_dead_letter("tally.dead-letters", role, record, "unreadable", "why"))
     report = await fleet.audit()
     problem = ("dead-letter", "a", "relay refused tally.stored/0/0: why")
     assert [tuple(found) for found in report.problems] == [problem]

@@ -248,7 +248,7 @@ async def test_a_decision_that_the_log_alone_has_explains_a_mark(fleet: ParcelFl
     event = await fleet.event(4, "p-2")
     discard = Discard("a mistake", "ann", fleet.memory.clock.now())
     decided = DiscardedEvent("append", "p-2", 4, event.id, discard)
-    fleet.log.append(discarded_record("parcels", 0, decided))
+    fleet.log.append(discarded_record("parcels.parked", 0, decided))
     await fleet.memory.events.mark_discarded(event.key)
     assert [v for v in (await fleet.audit()).violations if "operator" in v.fault] == []
 

@@ -71,7 +71,9 @@ async def load(servers: InMemoryServers, domain: Domain[Any], kilos: int) -> Out
     querier = Querier(domain, servers.stores, servers.clock)
     saver = SnapshotSaver(domain, servers.snapshots, servers.clock, limit=1000)
     commander = Commander(servers.events, saver, partitions=1)
-    publisher = EventPublisher(MemoryProducer(servers.log), servers.clock, partitions=1)
+    publisher = EventPublisher(
+        MemoryProducer(servers.log), domain.topics.events, servers.clock, partitions=1
+    )
     manager = Manager(domain, querier, commander, publisher, servers.clock)
     outcomes: list[Outcome] = []
     async with manager.running():

@@ -33,6 +33,7 @@ from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.testing import given
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import CommandRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.sync_domain import Counted
 
@@ -110,14 +111,14 @@ class Desk:
 
     def __init__(self, cached: int = 100) -> None:
         log, self.events = MemoryLog(), MemoryEvents(domain="board")
-        for spec in declare_topics("board", 1, 1, -1):
+        for spec in declare_topics(Topics.of("board", ""), 1, 1, -1):
             log.create(spec)
         self.store, snapshots, clock = Counted(self.events), MemorySnapshots(3), SystemClock()
         stores = DomainStores(self.store, snapshots)
         querier = Querier(board, stores, clock, cache=LruCache(cached))
         saver = SnapshotSaver(board, snapshots, clock, limit=1000)
         commander = Commander(self.store, saver, partitions=1)
-        publisher = EventPublisher(MemoryProducer(log), clock, partitions=1)
+        publisher = EventPublisher(MemoryProducer(log), "board.events", clock, partitions=1)
         self.manager = Manager(board, querier, commander, publisher, clock)
         self.clock = clock
 

@@ -66,9 +66,9 @@ class Deployment:
         if name == "append":
             parking = servers.append_parking(tried=set())
             return AppendRole(domain, 0, events, writer, clock, parking, cached=10)
-        place = domain.name, name, 0, servers.dead_letters, clock
+        place = domain.topics, name, 0, servers.dead_letters, clock
         tried: set[tuple[str, int]] = set()
-        log = TopicParkedLog(MemoryReader(servers.log))
+        log = TopicParkedLog(domain.topics, MemoryReader(servers.log))
         if name == "relay":
             logged = LoggedParking(*place, log, tried=tried)
             return RelayRole(domain, 0, events, writer, logged, reader=MemoryReader(servers.log))

@@ -17,6 +17,7 @@ from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.simulation.in_memory_servers import HandClock
 from tests.unit.marker_fixture import Failing
@@ -29,12 +30,14 @@ PLACE = "free.events/0"
 class DirectFixture:
     def __init__(self) -> None:
         self.log = MemoryLog()
-        for spec in declare_topics("free", 1, 1, -1):
+        for spec in declare_topics(Topics.of("free", ""), 1, 1, -1):
             self.log.create(spec)
         self.events = MemoryEvents()
         self.store, self.producer = Failing(self.events), Failing(MemoryProducer(self.log))
         self.clock = HandClock()
-        self.direct = DirectDecider(self.store, self.producer, self.clock, partitions=1)
+        self.direct = DirectDecider(
+            *(self.store, self.producer, "free.events", self.clock), partitions=1
+        )
 
     async def decide(self, *commands: ProposedEvent) -> list[Outcome]:
         outcomes: dict[int, Outcome] = {}

@@ -179,7 +179,8 @@ def test_every_stranger_is_named() -> None:
 @pytest.mark.parametrize("to", ["", ".", "fraud check", "x" * 250])
 def test_a_route_to_what_is_no_topic_is_refused(to: str) -> None:
     assert refused(routes=[Route(to)]) == (
-        f"domain bank: a route leads to {to!r}, which is not a valid topic name"
+        f"domain bank: a route leads to {to!r}, which is not a valid topic name: 1 to 249 letters, "
+        "digits, dots, '_' and '-'"
     )
 
 

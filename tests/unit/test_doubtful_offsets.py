@@ -238,7 +238,7 @@ class Flickering(MemoryReader):
 
 
 def source(role: str) -> tuple[str, str, int]:
-    topics = Topics.of("tally")
+    topics = Topics.of("tally", "")
     topic = topics.events if role == "append" else topics.stored
     return consumer_group(PREFIX, "tally", role), topic, 0
 
@@ -277,7 +277,7 @@ async def test_the_check_finds_no_fault_in_an_offset_that_is_there_after_all(
 
 async def test_the_list_shows_an_offset_that_is_there_after_all(memory: InMemoryServers) -> None:
     reader, registry = Flickering(memory.log), memory.events.registry
-    lines = await OffsetList(reader, registry, "tally", PREFIX, 60).read()
+    lines = await OffsetList(reader, registry, memory.domain, PREFIX, 60).read()
     found = {each.role: each for each in lines if each.partition == 0}
     assert (found["append"].offset, found["append"].noted) == (4, 4)
     assert (found["relay"].offset, found["relay"].begun) == (2, True)

@@ -30,6 +30,7 @@ from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.eventually import until
 
@@ -475,9 +476,11 @@ async def test_types_as_a_str_are_refused() -> None:
 @asynccontextmanager
 async def direct() -> AsyncIterator[tuple[EventService[Any], MemoryLog, MemoryEvents]]:
     log, store = MemoryLog(), MemoryEvents(3)
-    for spec in declare_topics("process_log", 3, 1, -1):
+    for spec in declare_topics(Topics.of("process_log", ""), 3, 1, -1):
         log.create(spec)
-    decider = DirectDecider(store, MemoryProducer(log), SystemClock(), partitions=3)
+    decider = DirectDecider(
+        *(store, MemoryProducer(log), "process_log.events", SystemClock()), partitions=3
+    )
     async with service(decider, process_log) as sent_to:
         yield sent_to, log, store
 

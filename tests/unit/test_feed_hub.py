@@ -23,6 +23,7 @@ from eventfleet.stores.memory.log import MemoryFollower, MemoryLog, MemoryProduc
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import EVENT_HEADERS, encode
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
 from examples.chat.domain import chat
@@ -53,7 +54,7 @@ class Rooms:
     def __init__(self) -> None:
         self.log, self.events = MemoryLog(), Failing(domain="chat")
         self.channels = MemoryChannels()
-        for spec in declare_topics("chat", 2, 1, -1):
+        for spec in declare_topics(Topics.of("chat", ""), 2, 1, -1):
             self.log.create(spec)
         self._producer = MemoryProducer(self.log)
         stores = DomainStores(self.events, MemorySnapshots(3))
@@ -94,7 +95,7 @@ async def test_a_listener_hears_what_comes_after_it_came(rooms: Rooms) -> None:
 
 async def test_events_of_an_asynchronous_domain_come_once_they_are_stored() -> None:
     log, events = MemoryLog(), MemoryEvents(domain="orders")
-    for spec in declare_topics("orders", 1, 1, -1):
+    for spec in declare_topics(Topics.of("orders", ""), 1, 1, -1):
         log.create(spec)
     queries = Querier(orders, DomainStores(events, MemorySnapshots(3)), SystemClock())
     hub = FeedHub(MemoryFollower(log), MemoryChannels(), orders, queries, 1)

@@ -44,6 +44,7 @@ from eventfleet.stores.memory.channels import MemoryChannels
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryFollower, MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from eventfleet.web import LocalAccess, TokenAccess, feed_sockets
 from eventfleet.web.access import Access, Grant
@@ -85,7 +86,7 @@ class Service:
         self.access, self.domain, self.origins = access, domain, origins
         self.log = kept.log if kept else MemoryLog()
         if not kept:
-            for spec in declare_topics("chat", 1, 1, -1):
+            for spec in declare_topics(Topics.of("chat", ""), 1, 1, -1):
                 self.log.create(spec)
         self.events = kept.events if kept else MemoryEvents(domain="chat")
         self.channels = kept.channels if kept else MemoryChannels()
@@ -98,7 +99,7 @@ class Service:
         querier = Querier(chat, DomainStores(self.events, snapshots), clock)
         saver = SnapshotSaver(chat, snapshots, clock, limit=100_000)
         commander = Commander(self.events, saver, partitions=1)
-        publisher = EventPublisher(MemoryProducer(self.log), clock, partitions=1)
+        publisher = EventPublisher(MemoryProducer(self.log), "chat.events", clock, partitions=1)
         manager = Manager(chat, querier, commander, publisher, clock)
         service = EventService(chat, manager, querier, clock, Uuid7Generator())
         hub = FeedHub(MemoryFollower(self.log), self.channels, chat, querier, 1)

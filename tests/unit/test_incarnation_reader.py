@@ -10,6 +10,7 @@ from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
+from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
 from tests.contract.samples import event
@@ -23,15 +24,16 @@ class Servers:
 
     def __init__(self) -> None:
         self.log, self.events = MemoryLog(), MemoryEvents()
-        for spec in declare_topics(DOMAIN, 2, 1, -1):
+        for spec in declare_topics(Topics.of(DOMAIN, ""), 2, 1, -1):
             self.log.create(spec)
         self.redis = MemoryRedis(lambda: 1000.0)
         self.registry = Failing(self.events.registry)
         self.markers = Failing(MemoryMarkers(self.redis, DOMAIN, TERMS))
 
     def reader(self) -> IncarnationReader:
-        servers: Any = self.markers, self.registry, MemoryReader(self.log), self.events
-        return IncarnationReader(DOMAIN, *servers)
+        log: Any = MemoryReader(self.log), "orders.events"
+        servers: Any = self.markers, self.registry, *log, self.events
+        return IncarnationReader(*servers)
 
     def produce(self) -> None:
         self.log.append(ProducerRecord("orders.events", b"k", b"v", 1))

@@ -16,6 +16,7 @@ from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
+from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
 
@@ -39,7 +40,7 @@ class GuardServers:
     def __init__(self) -> None:
         self.time = 1000.0
         self.log = MemoryLog()
-        for spec in declare_topics("orders", 2, 1, -1):
+        for spec in declare_topics(Topics.of("orders", ""), 2, 1, -1):
             self.log.create(spec)
         self.redis = MemoryRedis(lambda: self.time)
         terms = MarkerTimeouts(EXPIRY, 1.0, EXPIRY)
@@ -48,11 +49,12 @@ class GuardServers:
         self.clock = GuardClock()
         events = MemoryEvents()
         incarnations = IncarnationReader(
-            *("orders", self.markers, events.registry, MemoryReader(self.log), events)
+            *(self.markers, events.registry, MemoryReader(self.log), "orders.events", events)
         )
         self.guard = LagGuard(
-            *("orders", incarnations, self.reader, events, self.clock),
-            prefix="p",
+            *(incarnations, self.reader, events, self.clock),
+            group="p.orders.append",
+            topic="orders.events",
             expiry=EXPIRY,
         )
         self.wanted = 0

@@ -34,6 +34,7 @@ from eventfleet.stores.memory.log import (
     MemoryTransactionalWriter,
 )
 from eventfleet.topics.event import Position
+from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
 
@@ -85,7 +86,7 @@ class LoaderFleet:
 
     def __init__(self, size: int = 100, marked: bool = False) -> None:
         self.log, self.store, self.size = MemoryLog(), MemoryEvents(PARTITIONS), size
-        for spec in declare_topics("process_log", PARTITIONS, 1, -1):
+        for spec in declare_topics(Topics.of("process_log", ""), PARTITIONS, 1, -1):
             self.log.create(spec)
         self.producer, self.reader = CountingProducer(self.log), MemoryReader(self.log)
         self.appends = [self._append(partition, marked) for partition in range(PARTITIONS)]
@@ -119,7 +120,7 @@ class LoaderFleet:
             writer,
             clock,
             AppendParking(
-                *(domain.name, partition, MemoryDeadLetters(), clock, self.store),
+                *(domain.topics, partition, MemoryDeadLetters(), clock, self.store),
                 MemoryProducer(self.log),
             ),
             cached=1000,

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from eventfleet.roles.parked_set import ParkedSet
 from eventfleet.stores.parked_log import entries_of
+from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import (
     WAITING,
     Discard,
@@ -59,7 +60,7 @@ class Compacted:
 def test_it_holds_what_was_parked_and_its_records_say_the_same(
     steps: list[tuple[str, str, int, int]],
 ) -> None:
-    tested, topic = ParkedSet("tally", "relay", 0), Compacted()
+    tested, topic = ParkedSet(Topics.of("tally", ""), "relay", 0), Compacted()
     ranges: dict[str, tuple[int, int]] = {}
     discards: set[tuple[str, int]] = set()
     saved, saved_discards = dict(ranges), set(discards)
@@ -105,7 +106,7 @@ def test_it_holds_what_was_parked_and_its_records_say_the_same(
 
 
 def test_what_is_left_of_a_parking_waits_and_has_no_event() -> None:
-    tested = ParkedSet("tally", "relay", 0)
+    tested = ParkedSet(Topics.of("tally", ""), "relay", 0)
     tested.load([parked("a", 2, 5)], [])
     assert not tested.end("a", 3)
     left = tested.aggregates["a"]
@@ -114,7 +115,7 @@ def test_what_is_left_of_a_parking_waits_and_has_no_event() -> None:
 
 
 def test_records_say_all_that_is_parked_once_where_the_log_may_not_have_it() -> None:
-    tested = ParkedSet("tally", "snapshot", 0)
+    tested = ParkedSet(Topics.of("tally", ""), "snapshot", 0)
     tested.load([parked("a", 2, 5)], [])
     assert tested.records() == []
     tested.log_again()

@@ -14,6 +14,7 @@ from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.memory.log import MemoryLog, MemoryReader
 from eventfleet.stores.memory.registry import MemoryRegistry
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 
 FOUR, SIX = Settings(partitions=4), Settings(partitions=6)
@@ -22,7 +23,7 @@ FOUR, SIX = Settings(partitions=4), Settings(partitions=6)
 def reader(partitions: int) -> MemoryReader:
     """Reads a log with the domain's topics."""
     log = MemoryLog()
-    for spec in declare_topics("orders", partitions, 1, -1):
+    for spec in declare_topics(Topics.of("orders", ""), partitions, 1, -1):
         log.create(spec)
     return MemoryReader(log)
 

@@ -312,7 +312,7 @@ async def test_entries_that_name_no_builds_are_for_all(code: Code) -> None:
     await servers.append("a", Opened(owner="ann"), BAD)
     await servers.take(role)
     [parked] = servers.parked()
-    before = parked_record("till", "project", 0, "a", replace(parked, builds={}))
+    before = parked_record("till.parked", "project", 0, "a", replace(parked, builds={}))
     await role._commit([before], 2)
     role = await opened(servers, code.accounts, code.notes)
     await servers.append("a", Deposited(cents=1))

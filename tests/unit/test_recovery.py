@@ -93,7 +93,9 @@ class LosingFleet(Fleet):
         """Write the record of a discard, which has no mark yet."""
         discard = Discard("of no use", "ann", self.clock.now())
         event = DiscardedEvent(role, "a", version, event_id, discard)
-        await MemoryProducer(self.log).produce([discarded_record(self.domain.name, 0, event)])
+        await MemoryProducer(self.log).produce(
+            [discarded_record(self.domain.topics.parked, 0, event)]
+        )
 
     async def put_events(self, *events: EventRecord) -> None:
         """Put events as commands do, and produce the last one."""
@@ -213,7 +215,7 @@ async def test_the_registry_is_recovered_from_its_copy(fleet: LosingFleet) -> No
 
 async def test_the_copy_of_the_registry_follows_it(fleet: LosingFleet) -> None:
     async def copied() -> RegistryFacts | None:
-        return await fleet.context.parked_log.registry_facts("tally")
+        return await fleet.context.parked_log.registry_facts()
 
     append = fleet.append_role()
     await append.open()

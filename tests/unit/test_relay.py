@@ -351,8 +351,10 @@ async def test_while_much_is_parked_it_is_listed_once_a_second() -> None:
 async def test_with_too_many_parked_aggregates_the_partition_stands_still() -> None:
     team = Team("1", "2")
     memory = InMemoryServers(team.domain)
-    log = TopicParkedLog(MemoryReader(memory.log))
-    parking = LoggedParking("tally", "relay", 0, memory.dead_letters, memory.clock, log, most=1)
+    log = TopicParkedLog(memory.topics, MemoryReader(memory.log))
+    parking = LoggedParking(
+        memory.topics, "relay", 0, memory.dead_letters, memory.clock, log, most=1
+    )
     relay = RelayRole(team.domain, 0, memory.events, memory.writer("relay"), parking)
     await relay.open()
     await memory.append("1", "a")

@@ -58,7 +58,7 @@ class ReplyFleet:
 
     def __init__(self) -> None:
         self.log = MemoryLog()
-        for spec in declare_topics("process_log", PARTITIONS, 1, -1):
+        for spec in declare_topics(Topics.of("process_log", ""), PARTITIONS, 1, -1):
             self.log.create(spec)
         self.reader = MemoryReader(self.log)
 
@@ -73,7 +73,7 @@ class ReplyFleet:
             for case in range(cases)
             for number, activity in enumerate(activities)
         ]
-        starts = await replies.end_offsets(self.reader, "process_log")
+        starts = await replies.end_offsets(self.reader, "process_log.replies")
         producer = MemoryProducer(self.log)
         options = {"partitions": PARTITIONS, "on_refusal": on_refusal}
         return await load(rows, DOMAIN, producer, commands=True, **options), starts
@@ -102,7 +102,7 @@ class ReplyFleet:
     async def settle(self, loaded: tuple[LoadReport, dict[int, int]]) -> dict[str, int]:
         report, starts = loaded
         following = GroupProgress(self.reader, GROUP, ReplyClock(), patience=5.0)
-        await replies.await_replies(report, "process_log", following, starts)
+        await replies.await_replies(report, Topics.of("process_log", ""), following, starts)
         names = ("offered", "accepted", "rejected", "repeated", "refused", "pending")
         counts = {name: getattr(report, name) for name in names}
         assert counts["offered"] == sum(counts.values()) - counts["offered"]
@@ -210,12 +210,12 @@ async def test_events_are_not_loaded_into_a_domain_that_judges_commands(
 
 async def test_a_load_keeps_to_the_fleets_partitions_though_others_are_added() -> None:
     log = MemoryLog()
-    for spec in declare_topics("process_log", PARTITIONS + 3, 1, -1):
+    for spec in declare_topics(Topics.of("process_log", ""), PARTITIONS + 3, 1, -1):
         log.create(spec)
     rows = [LogRow(ORIGIN, n, f"case-{n}", "open", TIME, {}) for n in range(20)]
     await load(rows, DOMAIN, MemoryProducer(log), partitions=PARTITIONS, commands=True)
     for partition in range(PARTITIONS + 3):
-        entries = log.entries(Topics.of("process_log").commands, partition)
+        entries = log.entries(Topics.of("process_log", "").commands, partition)
         keys = [(each.record.key or b"").decode() for each in entries if each.record]
         assert keys == [row.case for row in rows if partition_of(row.case, PARTITIONS) == partition]
 

@@ -8,6 +8,7 @@ from eventfleet.stores.contracts import AssignPosition
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryTransactionalWriter
 from eventfleet.topics.codec import decode, encode
+from eventfleet.topics.names import Topics
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import declare_topics
 from tests.contract.samples import DOMAIN, at, event
@@ -17,12 +18,12 @@ from tests.simulation.in_memory_servers import HandClock
 class SweepFixture:
     def __init__(self) -> None:
         self.log, self.events, self.clock = MemoryLog(), MemoryEvents(2, domain=DOMAIN), HandClock()
-        for spec in declare_topics(DOMAIN, 2, 1, -1):
+        for spec in declare_topics(Topics.of(DOMAIN, ""), 2, 1, -1):
             self.log.create(spec)
         self.owner = MemoryTransactionalWriter(self.log, "append", f"{DOMAIN}.events", 1)
         self.producer = MemoryProducer(self.log)
         self.sweep = Sweep(
-            *(DOMAIN, 1, self.events, self.producer, self.owner.watermarks, self.clock)
+            *(f"{DOMAIN}.events", 1, self.events, self.producer, self.owner.watermarks, self.clock)
         )
 
     async def after(self, seconds: float, next_offset: int | None = None) -> ChunkReport:

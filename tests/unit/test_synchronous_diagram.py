@@ -31,6 +31,7 @@ from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode
 from eventfleet.topics.event import EventRecord
+from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.eventually import until
 from tests.unit.sync_domain import NOW, Till, till
@@ -66,7 +67,7 @@ class Components:
         self.trace: list[tuple[str, Any]] = []
         self.log, self.events = MemoryLog(), MemoryEvents(domain="till")
         self.snapshots = MemorySnapshots()
-        for spec in declare_topics("till", 1, 1, -1):
+        for spec in declare_topics(Topics.of("till", ""), 1, 1, -1):
             self.log.create(spec)
         self.event_storage = self._traced("EventStorage", self.events)
         self.snapshot_storage = self._traced("SnapshotStorage", self.snapshots)
@@ -75,7 +76,7 @@ class Components:
         self.querier: Querier[Till] = Querier(till, stores, CLOCK, cache=LruCache(10))
         saver = SnapshotSaver(till, self.snapshot_storage, CLOCK, limit=1000)
         self.commander = Commander(self.event_storage, saver, partitions=1)
-        publisher = EventPublisher(self.stream, CLOCK, partitions=1)
+        publisher = EventPublisher(self.stream, "till.events", CLOCK, partitions=1)
         querier = self._traced("Querier", self.querier)
         querier.latest_states = self._traced("Querier", self.querier.latest_states)
         commander = self._traced("Commander", self.commander)

@@ -33,7 +33,7 @@ KINDS = ["commands", "replies", "events", "stored", "snapshots", "dead-letters",
 def declared(**settings: int) -> dict[str, TopicSpec]:
     """The topics of a domain `shop` by kind."""
     specs = declare_topics(
-        "shop", **{"partitions": 4, "replication": 3, "retention_ms": -1} | settings
+        Topics.of("shop", ""), **{"partitions": 4, "replication": 3, "retention_ms": -1} | settings
     )
     return {spec.name.removeprefix("shop."): spec for spec in specs}
 
@@ -42,7 +42,7 @@ def declared(**settings: int) -> dict[str, TopicSpec]:
 
 
 def test_the_topics_of_a_domain() -> None:
-    assert list(Topics.of("shop")) == [f"shop.{kind}" for kind in KINDS]
+    assert list(Topics.of("shop", "")) == [f"shop.{kind}" for kind in KINDS]
 
 
 def test_a_group_is_named_by_prefix_domain_and_role() -> None:
@@ -52,7 +52,7 @@ def test_a_group_is_named_by_prefix_domain_and_role() -> None:
 @given(st.from_regex(r"[a-z][a-z0-9_-]{0,99}", fullmatch=True))
 def test_every_domain_name_gives_names_that_kafka_takes(domain: str) -> None:
     assert msgspec.convert(domain, DomainName) == domain
-    assert all(re.fullmatch(TOPIC_NAME, topic) for topic in Topics.of(domain))
+    assert all(re.fullmatch(TOPIC_NAME, topic) for topic in Topics.of(domain, ""))
 
 
 @pytest.mark.parametrize("topic", ["", ".", "..", "a b", "a/b", "ä", "a\n", "x" * 250])
@@ -106,7 +106,9 @@ RECORD = LogRecord(
 
 
 def test_a_dead_letter_keeps_the_record_and_says_where_it_was_and_why() -> None:
-    letter = make_dead_letter("shop", "append", RECORD, UNREADABLE, "value: is not JSON: äöü")
+    letter = make_dead_letter(
+        "shop.dead-letters", "append", RECORD, UNREADABLE, "value: is not JSON: äöü"
+    )
     assert letter.topic == "shop.dead-letters"
     assert letter.partition == RECORD.partition
     assert (letter.key, letter.value) == (RECORD.key, RECORD.value)
@@ -120,15 +122,17 @@ def test_a_dead_letter_keeps_the_record_and_says_where_it_was_and_why() -> None:
 
 
 def test_an_absent_key_or_value_stays_absent() -> None:
-    letter = make_dead_letter("shop", "relay", LogRecord("t", 0, 0, None, None), SUPERSEDED, "prev")
+    letter = make_dead_letter(
+        "shop.dead-letters", "relay", LogRecord("t", 0, 0, None, None), SUPERSEDED, "prev"
+    )
     assert (letter.key, letter.value) == (None, None)
     assert dict(letter.headers)[KIND] == b"superseded"
 
 
 @given(st.text(min_size=1, max_size=5).map(lambda text: text * MAX_REASON_CHARS))
 def test_a_reason_of_any_length_and_text_fits(reason: str) -> None:
-    written = dict(make_dead_letter("shop", "append", RECORD, UNREADABLE, reason).headers[3:])[
-        REASON
-    ]
+    written = dict(
+        make_dead_letter("shop.dead-letters", "append", RECORD, UNREADABLE, reason).headers[3:]
+    )[REASON]
     assert len(written) <= 4 * MAX_REASON_CHARS
     assert len(written.decode()) == MAX_REASON_CHARS

@@ -79,7 +79,7 @@ BOX = Domain(
     commands=[Emits(Put, WasPut)],
     followed=Followed(commands=[Put]),
 )
-TOPICS = Topics.of("box")
+TOPICS = Topics.of("box", "")
 
 
 class Entry(NamedTuple):

@@ -35,7 +35,6 @@ from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.stores.parked_log import TopicParkedLog
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventRecord
-from eventfleet.topics.names import Topics
 from eventfleet.topics.parked import Discard, ParkedAggregate
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord, ProducerRecord
@@ -232,7 +231,7 @@ class Servers:
         self, domain: Domain[Any], partitions: int = 1, yield_point: YieldPoint = no_yield
     ) -> None:
         self.domain, self.partitions, self.yield_point = domain, partitions, yield_point
-        self.topics = Topics.of(domain.name)
+        self.topics = domain.topics
         self.log, self.clock = MemoryLog(), HandClock()
         self.events = MemoryEvents(partitions, yield_point)
         self.views = MemoryViews(yield_point)
@@ -272,8 +271,8 @@ class Servers:
         most: int = MAX_PARKED_AGGREGATES,
         tried: set[tuple[str, int]] | None = None,
     ) -> BuildParking:
-        log = TopicParkedLog(MemoryReader(self.log, self.yield_point))
-        place = self.domain.name, "project", partition
+        log = TopicParkedLog(self.topics, MemoryReader(self.log, self.yield_point))
+        place = self.topics, "project", partition
         return BuildParking(*place, self.letters, self.clock, log, most=most, tried=tried)
 
     # What is parked
@@ -281,7 +280,8 @@ class Servers:
     def parked(self, partition: int = 0) -> list[ParkedAggregate]:
         """What the log has of parked aggregates; the dead-letter store has the same."""
         listed = {each: p.first for (_, each), p in self.letters._parked.items()}
-        entries = drive(TopicParkedLog(MemoryReader(self.log)).load("till", "project", partition))
+        log = TopicParkedLog(self.topics, MemoryReader(self.log))
+        entries = drive(log.load("project", partition))
         assert {each.aggregate_id: each.first for each in entries.parked}.items() <= listed.items()
         return entries.parked
 

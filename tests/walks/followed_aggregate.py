@@ -71,13 +71,13 @@ async def take_walk() -> Walk:
     Snapshots, which follow the answer, are not saved.
     """
     log, clock, channels = MemoryLog(), SystemClock(), MemoryChannels()
-    for spec in declare_topics(chat.name, 1, 1, -1):
+    for spec in declare_topics(chat.topics, 1, 1, -1):
         log.create(spec)
     stores = DomainStores(MemoryEvents(domain=chat.name), MemorySnapshots())
     querier = Querier(chat, stores, clock, cache=LruCache(100))
     saver = SnapshotSaver(chat, stores.snapshots, clock, limit=1_000_000)
     commander = Commander(stores.events, saver, partitions=1)
-    publisher = EventPublisher(MemoryProducer(log), clock, partitions=1)
+    publisher = EventPublisher(MemoryProducer(log), chat.topics.events, clock, partitions=1)
     broadcast = EventBroadcast(channels, chat.name)
     manager = Manager(chat, querier, commander, publisher, clock, announce=broadcast.announce)
     service = EventService(chat, manager, querier, clock, Uuid7Generator())

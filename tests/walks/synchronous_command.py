@@ -24,13 +24,13 @@ from tests.walks.walk import Walk
 async def take_walk() -> Walk:
     """Send the first command of a process. Snapshots, which follow the answer, are not saved."""
     log, clock = MemoryLog(), SystemClock()
-    for spec in declare_topics(bank.name, 1, 1, -1):
+    for spec in declare_topics(bank.topics, 1, 1, -1):
         log.create(spec)
     stores = DomainStores(MemoryEvents(domain=bank.name), MemorySnapshots())
     querier = Querier(bank, stores, clock, cache=LruCache(100))
     saver = SnapshotSaver(bank, stores.snapshots, clock, limit=1_000_000)
     commander = Commander(stores.events, saver, partitions=1)
-    publisher = EventPublisher(MemoryProducer(log), clock, partitions=1)
+    publisher = EventPublisher(MemoryProducer(log), bank.topics.events, clock, partitions=1)
     manager = Manager(bank, querier, commander, publisher, clock)
     service = EventService(bank, manager, querier, clock, Uuid7Generator())
     async with service:
