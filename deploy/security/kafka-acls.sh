@@ -3,15 +3,24 @@
 #
 #   BROKERS=kafka-1:9093 ADMIN_CONFIG=admin.properties ./kafka-acls.sh DOMAIN [TOPIC_OF_A_ROUTE...]
 #
-# The users are DOMAIN-append, DOMAIN-snapshot and so on. Running it again changes nothing.
-# Variables: GROUP_PREFIX as EVENTFLEET_GROUP_PREFIX, PRINCIPALS the start of the principals' names
-# (User:DOMAIN-), KAFKA_ACLS the program.
+# The users are DOMAIN-append, DOMAIN-snapshot and so on, behind the topic prefix where there is one.
+# Running it again changes nothing. Variables: TOPIC_PREFIX as EVENTFLEET_TOPIC_PREFIX, GROUP_PREFIX as
+# EVENTFLEET_GROUP_PREFIX, PRINCIPALS the start of the principals' names (User:DOMAIN-), KAFKA_ACLS the
+# program. The topics of routes are given as the routes name them, without the prefix.
 set -eu
 
+topics=${TOPIC_PREFIX:-}
 domain=${1:?is missing: the name of a domain}
 shift
-prefix=${GROUP_PREFIX:-eventfleet}
-principals=${PRINCIPALS:-User:$domain-}
+groups=${GROUP_PREFIX:-${topics}eventfleet}.$domain
+principals=${PRINCIPALS:-User:$topics$domain-}
+
+# From here on, a domain's topics and those of routes are named as in Kafka.
+domain=$topics$domain
+for route in "$@"; do
+    shift
+    set -- "$@" "$topics$route"
+done
 
 allow() {
     role=$1
@@ -25,9 +34,9 @@ worker() {
     role=$1 source=$domain.$2
     shift 2
     allow "$role" --operation Read --topic "$source"
-    allow "$role" --operation Read --group "$prefix.$domain.$role"
+    allow "$role" --operation Read --group "$groups.$role"
     allow "$role" --operation Write \
-        --transactional-id "$prefix.$domain.$role-$source-" --resource-pattern-type prefixed
+        --transactional-id "$groups.$role-$source-" --resource-pattern-type prefixed
     for target in "$domain.dead-letters" "$@"; do
         allow "$role" --operation Write --topic "$target"
     done
@@ -36,7 +45,7 @@ worker() {
 # decider ROLE: produces events; a domain with markers looks how far append has come.
 decider() {
     allow "$1" --operation Write --operation Read --topic "$domain.events"
-    allow "$1" --operation Describe --group "$prefix.$domain.append"
+    allow "$1" --operation Describe --group "$groups.append"
 }
 
 # Every process looks at the topics before it begins, and so does `eventfleet health`.
@@ -70,5 +79,5 @@ for route in "$@"; do
     allow audit --operation Read --topic "$route"
 done
 for role in append relay; do
-    allow audit --operation Describe --group "$prefix.$domain.$role"
+    allow audit --operation Describe --group "$groups.$role"
 done

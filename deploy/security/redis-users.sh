@@ -5,31 +5,34 @@
 #
 # FOLDER holds the passwords, in files named as the roles: append, snapshot, relay, command, serve,
 # audit, and project for a domain with views. The file has their hashes only. The users are
-# DOMAIN-append and so on. One line more switches off the user without a name.
+# DOMAIN-append and so on, behind the topic prefix where there is one (the variable TOPIC_PREFIX, as
+# EVENTFLEET_TOPIC_PREFIX). One line more switches off the user without a name.
 set -eu
 
+prefix=${TOPIC_PREFIX:-}
 domain=${1:?is missing: the name of a domain}
 passwords=$2
 
 connect="+info +ping +select +client|setname +script|load"
 scripts="+evalsha +time +get +set +del +hget +hset +hmget +hdel +pexpire +persist"
-markers="~life ~marker:$domain:* ~done:$domain:*"
+markers="~${prefix}life ~${prefix}marker:$domain:* ~${prefix}done:$domain:*"
 # The services of a followed domain pass commands on to each other.
-feeds="+publish ~eventfleet.feeds.$domain.claims.* &eventfleet.feeds.$domain.*"
+feeds="+publish ~${prefix}eventfleet.feeds.$domain.claims.* &${prefix}eventfleet.feeds.$domain.*"
+notices="&${prefix}notices:*"
 
 user() {
     role=$1
     shift
     hash=$(tr -d '\n' < "$passwords/$role" | sha256sum | cut -d ' ' -f 1)
-    echo "user $domain-$role on #$hash resetkeys resetchannels -@all $connect $*"
+    echo "user $prefix$domain-$role on #$hash resetkeys resetchannels -@all $connect $*"
 }
 
 echo "user default off"
 for role in append snapshot relay project; do
     if [ "$role" != project ] || [ -e "$passwords/project" ]; then
-        user "$role" "+publish &notices:*"
+        user "$role" "+publish $notices"
     fi
 done
 user command "$scripts $markers"
-user serve "$scripts $markers +subscribe &notices:* $feeds"
-user audit "+hmget %R~life %R~marker:$domain:*"
+user serve "$scripts $markers +subscribe $notices $feeds"
+user audit "+hmget %R~${prefix}life %R~${prefix}marker:$domain:*"

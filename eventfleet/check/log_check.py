@@ -148,8 +148,10 @@ class OffsetCheck:
     def _add_group(self, role: str, fault: str) -> None:
         """Add a fault of a role's group once, and count its partitions."""
         if fault:
-            setting = f"{variable('group_prefix')}={self._settings.group_prefix}"
-            where, advice = f"group {self._group(role)}", f"before any repair, compare {setting}"
+            prefixed = ["topic_prefix", "mongo_database"] if self._settings.topic_prefix else []
+            names = ["group_prefix", *prefixed]
+            known = ", ".join(f"{variable(each)}={getattr(self._settings, each)}" for each in names)
+            where, advice = f"group {self._group(role)}", f"before any repair, compare {known}"
             self._report.add(Finding(Kind.GROUP, where, fault, advice, 1, "partitions"), role)
 
     def _add_store(self, fault: str) -> None:

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 from eventfleet.domains.process_log import process_log, with_rules
 from eventfleet.log_files import directly_follows
 from eventfleet.model.domain import Domain
+from eventfleet.model.errors import DeclarationError
+from eventfleet.model.payloads import State
 from eventfleet.model.registry import find_domains
 from eventfleet.runtime.errors import (
     NoDomains,
@@ -21,7 +23,7 @@ from eventfleet.runtime.errors import (
     UnknownDomain,
     Unreachable,
 )
-from eventfleet.runtime.settings import Settings, split
+from eventfleet.runtime.settings import Settings, SettingsError, split, variable
 from eventfleet.stores.contracts import (
     Channels,
     DeadLetterStore,
@@ -56,6 +58,7 @@ NOTICE_TIMEOUT_SECONDS = 1.0
 CREATE_TOPICS_HINT = "`eventfleet topics create` creates missing topics"
 _HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
 C = TypeVar("C", Admin, Reader, Producer)
+S = TypeVar("S", bound=State)
 logger = logging.getLogger(__name__)
 LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
 
@@ -69,7 +72,7 @@ def select_domains(
     """Import the domains of these names, or all that the settings name where it is None.
 
     NoDomains without the setting `domains`; UnknownDomain for a name that no module declares;
-    DeclarationError for a module that can't be imported.
+    DeclarationError for a module that can't be imported; SettingsError: see `prefixed`.
     """
     if not settings.domains:
         raise NoDomains()
@@ -81,13 +84,22 @@ def select_domains(
         known[process_log.name] = with_rules(
             process_log, directly_follows.read_rules(settings.rules)
         )
-    if names is None:
-        return known
-    chosen = dict.fromkeys(names)
+    chosen = known if names is None else dict.fromkeys(names)
     for name in chosen:
         if name not in known:
             raise UnknownDomain(name, known)
-    return {name: known[name] for name in chosen}
+    return {name: prefixed(settings, known[name]) for name in chosen}
+
+
+def prefixed(settings: Settings, domain: Domain[S]) -> Domain[S]:
+    """Return the domain with the settings' topic prefix.
+
+    SettingsError: the name of a route's topic is too long then.
+    """
+    try:
+        return domain.with_topic_prefix(settings.topic_prefix)
+    except DeclarationError as error:
+        raise SettingsError(f"{variable('topic_prefix')}: {error}") from error
 
 
 def topics_of(settings: Settings, domain: Domain[Any]) -> list[TopicSpec]:
@@ -266,21 +278,20 @@ async def markers(settings: Settings, domain: str) -> AsyncIterator[Markers]:
 
 def _markers(settings: Settings, domain: str, timeout: float) -> Markers:
     terms = MarkerTimeouts(settings.marker_expiry, settings.marker_lease, settings.id_memory)
-    return RedisMarkers(settings.redis_url, domain, terms, timeout=timeout)
+    url, prefix = settings.redis_url, settings.topic_prefix
+    return RedisMarkers(url, domain, terms, timeout=timeout, prefix=prefix)
 
 
 def notices(settings: Settings) -> Notices:
     """Make the notices of stages; they connect to Redis at the first call, so not without need."""
-    return RedisNotices(
-        settings.redis_url, timeout=min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
-    )
+    timeout = min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
+    return RedisNotices(settings.redis_url, timeout=timeout, prefix=settings.topic_prefix)
 
 
 def channels(settings: Settings) -> Channels:
     """Make the channels between processes; they connect to Redis at the first call."""
-    return RedisChannels(
-        settings.redis_url, timeout=min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
-    )
+    timeout = min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
+    return RedisChannels(settings.redis_url, timeout=timeout, prefix=settings.topic_prefix)
 
 
 def log_follower(settings: Settings, wait_seconds: float = 0.0) -> LogFollower:

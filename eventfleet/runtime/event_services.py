@@ -18,6 +18,7 @@ from eventfleet.deciders.outcomes import Unavailable
 from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
 from eventfleet.runtime import connections
+from eventfleet.runtime.connections import prefixed
 from eventfleet.runtime.event_shapes import register_event_shapes
 from eventfleet.runtime.partitions import require_domain_topics
 from eventfleet.runtime.settings import Settings
@@ -176,6 +177,7 @@ async def event_service(settings: Settings, domain: Domain[S]) -> AsyncIterator[
     or have another number of partitions than the settings or the stored events; or an event's class
     does not read what is stored.
     """
+    domain = prefixed(settings, domain)
     domains = {domain.name: domain}
     async with (
         connections.stores(settings, domains) as stores,

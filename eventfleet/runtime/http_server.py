@@ -15,6 +15,7 @@ from eventfleet.feeds.feed_session import MAX_FRAME_BYTES
 from eventfleet.model.domain import Domain
 from eventfleet.model.registry import find_declared
 from eventfleet.runtime import connections
+from eventfleet.runtime.connections import prefixed
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
 from eventfleet.runtime.feeds import followed_domains, open_channels
 from eventfleet.runtime.http_protocol import HttpProtocol
@@ -79,8 +80,8 @@ async def http_application(
         reader = Reader(connections.connection(settings))
         stack.push_async_callback(reader.close)
         watch = TopicWatch(settings, reader)
-        for name, domain in domains.items():
-            opened = stores[name]
+        for name, declared in domains.items():
+            domain, opened = prefixed(settings, declared), stores[name]
             cache: LruCache[LiveState] = LruCache(settings.cached_aggregates)
             queries = Querier(
                 domain, reading[name], SystemClock(), limit=settings.snapshot_bytes, cache=cache

@@ -26,7 +26,7 @@ from pydantic_settings import (
 )
 
 from eventfleet.topics.errors import EventfleetError
-from eventfleet.topics.names import TOPIC_NAME
+from eventfleet.topics.names import MAX_TOPIC_PREFIX_CHARS, TOPIC_NAME, TOPIC_NAME_RULE
 from eventfleet.topics.values import read_number
 
 PREFIX = "EVENTFLEET_"
@@ -73,7 +73,24 @@ def _file(value: str) -> str:
 
 def _instance_id(value: str) -> str:
     if value and not re.fullmatch(TOPIC_NAME, value):
-        raise ValueError("is not made of 1 to 249 letters, digits, dots, '_' and '-'")
+        raise ValueError(f"is not made of {TOPIC_NAME_RULE}")
+    return value
+
+
+def _topic_prefix(value: str) -> str:
+    if not re.fullmatch(r"[a-zA-Z0-9._-]*", value):
+        raise ValueError(
+            "has other characters than Kafka's topics: letters, digits, dots, '_', '-'"
+        )
+    if value and value[-1] not in "._-":
+        raise ValueError(
+            "does not end with a dot, '_' or '-': it would run into the names behind it"
+        )
+    if len(value) > MAX_TOPIC_PREFIX_CHARS:
+        raise ValueError(
+            f"has {len(value)} characters; {MAX_TOPIC_PREFIX_CHARS} at most keep every topic of a "
+            "domain within Kafka's 249"
+        )
     return value
 
 
@@ -167,8 +184,15 @@ class Settings(BaseSettings):
         default="text",
         description="Form of that log: text, or json, one object a line",
     )
+    topic_prefix: Annotated[str, AfterValidator(_topic_prefix)] = Field(
+        default="",
+        description="Start of every topic's name, those of routes included, and of every key and "
+        "channel in Redis, such as `staging.`; ends with a dot, `_` or `-`",
+    )
     group_prefix: Text = Field(
-        default="eventfleet", description="Start of every consumer group's name"
+        default="eventfleet",
+        description="Start of the names of consumer groups and transactional ids; by default "
+        "topic_prefix and `eventfleet`",
     )
 
     kafka_brokers: Annotated[str, AfterValidator(_brokers)] = Field(
@@ -357,6 +381,13 @@ class Settings(BaseSettings):
         if isinstance(value, str) and _declares_number(declared):
             read_number(value)
         return value
+
+    @model_validator(mode="after")
+    def _prefix_groups(self) -> Self:
+        """Keep the groups of fleets with different topics apart, unless they have a prefix set."""
+        if "group_prefix" not in self.model_fields_set:
+            object.__setattr__(self, "group_prefix", f"{self.topic_prefix}{self.group_prefix}")
+        return self
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -255,7 +255,8 @@ LABEL_VALUES = {
         f"{server}: {', '.join(f'`{name}`' for name in names)}"
         for server, names in OPERATIONS.items()
     ),
-    "topic": "the topics of the process's domains, and of their routes, that are at fault",
+    "topic": "the topics of the process's domains, and of their routes, that are at fault, as Kafka"
+    " names them: with the topic prefix",
     "cache": "`heads` (append), `states` (snapshot, command, query)",
     "version": "that of eventfleet",
     "python": "that of Python",

@@ -5,6 +5,8 @@ from dataclasses import astuple, dataclass
 
 TOPIC_NAME = r"(?!\.{1,2}\Z)[a-zA-Z0-9._-]{1,249}"
 TOPIC_NAME_RULE = "1 to 249 letters, digits, dots, '_' and '-'"
+MAX_TOPIC_PREFIX_CHARS = 136
+"""With this many, the longest topic of the longest domain name has as many as Kafka allows."""
 
 
 @dataclass(frozen=True)

@@ -162,23 +162,29 @@ def test_no_form_holds_a_secret(form: tuple[str, ...]) -> None:
 # Scaling
 
 
+@pytest.mark.parametrize("prefix", ["", "staging."])
 @pytest.mark.parametrize("options", [SMALL, LARGE], ids=["small", "large"])
-def test_lag_scales_each_worker_up_to_its_partitions(options: tuple[str, ...]) -> None:
+def test_lag_scales_each_worker_up_to_its_partitions(options: tuple[str, ...], prefix: str) -> None:
+    options = (*options, "--set", f"topicPrefix={prefix}")
+    groups = Settings(topic_prefix=prefix).group_prefix
     scaled = {each["metadata"]["name"]: each["spec"] for each in of_kind("ScaledObject", *options)}
     for worker in workers(options):
         _, role, _, domain = container(worker)["args"]
         spec = scaled[worker["metadata"]["name"]]
         [trigger] = spec["triggers"]
-        assert trigger["metadata"]["consumerGroup"] == consumer_group("eventfleet", domain, role)
-        assert trigger["metadata"]["topic"] == source(role, domain)
-        most = int(str(environment(worker)["EVENTFLEET_PARTITIONS"]))
+        assert trigger["metadata"]["consumerGroup"] == consumer_group(groups, domain, role)
+        assert trigger["metadata"]["topic"] == source(role, domain, prefix)
+        variables = environment(worker)
+        assert variables.get("EVENTFLEET_TOPIC_PREFIX", "") == prefix
+        assert variables["EVENTFLEET_GROUP_PREFIX"] == groups
+        most = int(str(variables["EVENTFLEET_PARTITIONS"]))
         assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (1, most)
         assert "replicas" not in worker["spec"]
         assert spec["scaleTargetRef"] == {"name": worker["metadata"]["name"]}
 
 
-def source(role: str, domain: str) -> str:
-    topics = Topics.of(domain)
+def source(role: str, domain: str, prefix: str) -> str:
+    topics = Topics.of(domain, prefix)
     kinds = {"append": topics.events, "command": topics.commands}
     return kinds.get(role, topics.stored)
 
@@ -557,6 +563,7 @@ WRONG = {
     "domains[0].name=true": "at '/domains/0/name': got boolean, want string",
     "domains[1].name=a_": "at '/domains/1/name'",
     "groupPrefix=true": "at '/groupPrefix': got boolean, want string",
+    "topicPrefix=staging": "at '/topicPrefix': 'staging' does not match pattern",
     "mongodb.database=2024": "at '/mongodb/database': got number, want string",
     "mongodb.urlSecret.secret=a..b": "at '/mongodb/urlSecret/secret'",
     "mongodb.urlSecret.key=a/b": "at '/mongodb/urlSecret/key'",

@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.errors import Unreachable
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import (
+    Claim,
     Incarnation,
     MarkRequest,
     MarkResult,
@@ -24,7 +25,7 @@ from eventfleet.stores.contracts import (
 )
 from eventfleet.stores.errors import AccessRefused, HungUp, Misconfigured, ServerUnavailable
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.redis import RedisMarkers
+from eventfleet.stores.redis import RedisChannels, RedisMarkers
 from eventfleet.stores.redis.scripts import INCARNATION
 from eventfleet.stores.redis.session import MAX_SESSIONS, Session
 from tests.conftest import running
@@ -321,3 +322,62 @@ async def test_there_are_no_more_connections_than_sessions(
         reply = talk.recv(65536).decode()
     (count,) = [line for line in reply.splitlines() if line.startswith("connected_clients:")]
     assert int(count.partition(":")[2]) <= MAX_SESSIONS + 1
+
+
+# Several fleets
+
+
+@pytest.mark.parametrize("prefix", ["", "blue."])
+async def test_all_keys_begin_with_the_prefix(redis: Redis, prefix: str) -> None:
+    markers = RedisMarkers(redis.url, "t", TERMS, timeout=TIMEOUT, prefix=prefix)
+    channels = RedisChannels(redis.url, timeout=TIMEOUT, prefix=prefix)
+    marked = await noted(markers, "e1")
+    await markers.confirm([Note("a", "e1", marked.prev)], await markers.incarnation())
+    life = await channels.incarnation()
+    await channels.claim([Claim("claims.c", life.id, life.now + 60)])
+    await markers.check_writable()
+    names = "life", "marker:t:a", "done:t:e1", "done:t:readiness", "claims.c"
+    assert [redis.execute(f"EXISTS {prefix}{name}") for name in names] == [":1"] * len(names)
+    assert redis.execute("DBSIZE") == f":{len(names)}"
+    for each in (markers, channels):
+        await each.close()
+
+
+async def test_fleets_with_other_prefixes_have_markers_and_claims_of_their_own(
+    redis: Redis,
+) -> None:
+    for prefix in ("", "blue.", "green."):
+        markers = RedisMarkers(redis.url, "t", TERMS, timeout=TIMEOUT, prefix=prefix)
+        assert not await markers.read(["a"])
+        assert (await noted(markers, "e1")).status is MarkStatus.OK
+        assert (await markers.read(["a"]))["a"].type == "Paid"
+        channels = RedisChannels(redis.url, timeout=TIMEOUT, prefix=prefix)
+        life = await channels.incarnation()
+        assert life.id == (await markers.incarnation()).id
+        [left] = await channels.claim([Claim("c", life.id, life.now + 60)])
+        assert left > 0
+        for each in (markers, channels):
+            await each.close()
+
+
+@pytest.mark.parametrize("database", [0, 3])
+async def test_fleets_with_other_prefixes_do_not_hear_each_other(
+    redis: Redis, database: int
+) -> None:
+    url = f"{redis.url.rpartition('/')[0]}/{database}"
+    fleets = {
+        prefix: RedisChannels(url, timeout=TIMEOUT, prefix=prefix)
+        for prefix in ("", "blue.", "green.")
+    }
+    async with AsyncExitStack() as stack:
+        heard = {
+            prefix: await stack.enter_async_context(channels.subscribe("c"))
+            for prefix, channels in fleets.items()
+        }
+        for prefix, channels in fleets.items():
+            await channels.publish({"c": [prefix.encode()]})
+        for prefix, messages in heard.items():
+            async with asyncio.timeout(TIMEOUT):
+                assert await anext(messages) == [prefix.encode()]
+    for channels in fleets.values():
+        await channels.close()

@@ -224,6 +224,15 @@ async def test_a_wrong_group(fleet: CheckFixture) -> None:
     assert all("EVENTFLEET_GROUP_PREFIX=staging" in each.advice for each in report.findings)
 
 
+async def test_a_group_behind_the_store_in_a_fleet_with_a_topic_prefix(fleet: CheckFixture) -> None:
+    fleet.set(group_prefix="ours", topic_prefix="staging.")
+    [finding, *_] = (await fleet.check()).findings
+    assert finding.advice == (
+        "before any repair, compare EVENTFLEET_GROUP_PREFIX=ours, "
+        "EVENTFLEET_TOPIC_PREFIX=staging., EVENTFLEET_MONGO_DATABASE=eventfleet"
+    )
+
+
 # The reasons are those of the append role
 
 

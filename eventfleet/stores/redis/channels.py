@@ -22,15 +22,18 @@ KEPT_SECONDS = 60.0
 class RedisChannels:
     """Channels on Redis. `timeout` in seconds bounds each exchange; the first call connects.
 
-    After `quiet` seconds without a message the server is pinged. Misconfigured: the URL can't be
-    used.
+    The names of channels and keys begin with `prefix` there. After `quiet` seconds without a
+    message the server is pinged. Misconfigured: the URL can't be used.
     """
 
-    def __init__(self, url: str, *, timeout: float, quiet: float = QUIET_SECONDS) -> None:
+    def __init__(
+        self, url: str, *, timeout: float, quiet: float = QUIET_SECONDS, prefix: str = ""
+    ) -> None:
         self._claim = Script(CLAIM, kept=int(KEPT_SECONDS * 1000))
         self._pool = SessionPool(url, timeout, (INCARNATION, self._claim))
         self._url, self._timeout, self._quiet = url, timeout, quiet
-        self._database = database_number(url)
+        self._prefix, self._database = prefix, database_number(url)
+        self._life = f"{prefix}life".encode()
         self._waiting: list[RedisCommand] = []
         self._publishing: asyncio.Task[None] | None = None
         self._in_order = asyncio.Lock()
@@ -65,7 +68,7 @@ class RedisChannels:
 
     async def incarnation(self) -> Incarnation:
         async with self._pool.session("incarnation", "channels") as session:
-            return await read_incarnation(session)
+            return await read_incarnation(session, self._life)
 
     async def claim(self, claims: Sequence[Claim]) -> list[float]:
         if not claims:
@@ -76,9 +79,10 @@ class RedisChannels:
         return [milliseconds / 1000 for milliseconds in left]
 
     def _pack_claims(self, claims: Sequence[Claim], run_id: bytes) -> Iterator[bytes]:
-        template = self._claim.template((b"life", PLACEHOLDER), (run_id, *(PLACEHOLDER,) * 2))
+        template = self._claim.template((self._life, PLACEHOLDER), (run_id, *(PLACEHOLDER,) * 2))
         for claim in claims:
-            words = claim.name.encode(), claim.incarnation.encode(), b"%.6f" % claim.deadline
+            name = f"{self._prefix}{claim.name}".encode()
+            words = name, claim.incarnation.encode(), b"%.6f" % claim.deadline
             yield template % tuple(part for word in words for part in (len(word), word))
 
     async def close(self) -> None:
@@ -86,7 +90,8 @@ class RedisChannels:
 
     def _name(self, channel: str) -> str:
         """The channel's name in Redis, whose channels are the same in all databases."""
-        return f"{channel}@{self._database}" if self._database else channel
+        name = f"{self._prefix}{channel}"
+        return f"{name}@{self._database}" if self._database else name
 
     async def _stream(
         self, label: str, session: Session, replies: list[Any]

@@ -36,12 +36,11 @@ OK, REJECTED = MarkStatus.OK, MarkStatus.REJECTED
 WITH_NOTE = (MarkStatus.MINE, MarkStatus.STALE)
 NEVER = 1e12
 """Later than each deadline, in seconds since 1970."""
-KEYS = (b"life", PLACEHOLDER, PLACEHOLDER)
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
 
 class RedisMarkers:
-    """Markers of one domain; scripts.py describes the keys.
+    """Markers of one domain; scripts.py describes the keys, whose names begin with `prefix`.
 
     For one Redis server, or one with replicas of which one may be promoted; not for Redis Cluster,
     where the keys of one call would be on several servers. The URL brings address, credentials,
@@ -49,13 +48,16 @@ class RedisMarkers:
     the URL can't be used.
     """
 
-    def __init__(self, url: str, domain: str, timeouts: MarkerTimeouts, *, timeout: float) -> None:
+    def __init__(
+        self, url: str, domain: str, timeouts: MarkerTimeouts, *, timeout: float, prefix: str = ""
+    ) -> None:
         expiry, lease, memory = timeouts
         self._mark = Script(MARK, expiry=expiry, lease=lease, memory=_ms(memory))
         self._confirm = Script(CONFIRM, expiry=_ms(expiry), memory=_ms(memory))
         self._pool = SessionPool(url, timeout, (INCARNATION, self._mark, self._confirm, WITHDRAW))
         self._label = f"markers of {domain}"
-        self._marker, self._done = f"marker:{domain}:".encode(), f"done:{domain}:".encode()
+        kinds = "life", f"marker:{domain}:", f"done:{domain}:"
+        self._life, self._marker, self._done = (f"{prefix}{kind}".encode() for kind in kinds)
 
     async def prepare(self) -> None:
         async with self._pool.session("prepare", "Redis' settings") as session:
@@ -74,7 +76,7 @@ class RedisMarkers:
 
     async def incarnation(self) -> Incarnation:
         async with self._pool.session("incarnation", "Redis' incarnation") as session:
-            return await read_incarnation(session)
+            return await read_incarnation(session, self._life)
 
     async def read(self, aggregate_ids: Sequence[str]) -> dict[str, CurrentMarker]:
         names = ("life", "type", "last", "pend", "prev")
@@ -82,7 +84,7 @@ class RedisMarkers:
             ("HMGET", self._marker + key.encode(), *names) for key in aggregate_ids
         ]
         async with self._pool.session("read", self._label) as session:
-            present, *found = await session.call([("HMGET", "life", "id", "run"), *commands])
+            present, *found = await session.call([("HMGET", self._life, "id", "run"), *commands])
             current = present[0] if present[1] == session.run_id else None
         return {
             key: CurrentMarker(
@@ -132,7 +134,7 @@ class RedisMarkers:
                 *(len(ends), ends),
             )
             template = _request_template(
-                self._mark, run_id, incarnation, kind, allowed, basis is not None
+                *(self._mark, self._life, run_id, incarnation, kind, allowed, basis is not None)
             )
             if basis is None:
                 yield template % each
@@ -143,7 +145,7 @@ class RedisMarkers:
     def _pack_notes(
         self, script: Script, notes: Sequence[Note], incarnation: Incarnation, run_id: bytes
     ) -> Iterator[bytes]:
-        template = _note_template(script, run_id, incarnation.id)
+        template = _note_template(script, self._life, run_id, incarnation.id)
         for aggregate_id, event_id, prev in notes:
             marker, name = self._marker + aggregate_id.encode(), event_id.encode()
             done, before = self._done + name, prev.encode()
@@ -154,6 +156,7 @@ class RedisMarkers:
 @lru_cache(maxsize=256)
 def _request_template(
     script: Script,
+    life: bytes,
     run_id: bytes,
     incarnation: Incarnation,
     kind: str,
@@ -164,12 +167,14 @@ def _request_template(
     seen = repr(incarnation.now)  # as Lua's tonumber reads it back without loss
     first = "1" if incarnation.is_first else ""
     fixed = (text.encode() for text in (incarnation.id, first, seen, kind, rule))
-    return script.template(KEYS, (run_id, *fixed, *(PLACEHOLDER,) * (5 if with_basis else 3)))
+    words = (run_id, *fixed, *(PLACEHOLDER,) * (5 if with_basis else 3))
+    return script.template((life, PLACEHOLDER, PLACEHOLDER), words)
 
 
 @lru_cache(maxsize=16)
-def _note_template(script: Script, run_id: bytes, incarnation_id: str) -> bytes:
-    return script.template(KEYS, (run_id, incarnation_id.encode(), PLACEHOLDER, PLACEHOLDER))
+def _note_template(script: Script, life: bytes, run_id: bytes, incarnation_id: str) -> bytes:
+    words = (run_id, incarnation_id.encode(), PLACEHOLDER, PLACEHOLDER)
+    return script.template((life, PLACEHOLDER, PLACEHOLDER), words)
 
 
 def _result(request: MarkRequest, reply: Sequence[Any]) -> MarkResult:

@@ -23,8 +23,10 @@ class RedisNotices:
     messages of pairs only.
     """
 
-    def __init__(self, url: str, *, timeout: float, quiet: float = QUIET_SECONDS) -> None:
-        self._channels = RedisChannels(url, timeout=timeout, quiet=quiet)
+    def __init__(
+        self, url: str, *, timeout: float, quiet: float = QUIET_SECONDS, prefix: str = ""
+    ) -> None:
+        self._channels = RedisChannels(url, timeout=timeout, quiet=quiet, prefix=prefix)
 
     async def publish(self, notices: Mapping[str, Sequence[Notice]]) -> None:
         await self._channels.publish({channel: _pack(each) for channel, each in notices.items()})

@@ -3,9 +3,9 @@
 Keys: `life`, a hash with `id`, `run` (the server's run id) and `began`, without expiry;
 `marker:<domain>:<aggregate id>`, a hash with `type`, `last` (event id), `life`, `born`, `tent`, and
 while a note stands `pend` (event id), `prev`, `value` (the event's bytes), `noted`;
-`done:<domain>:<event id>`, the id of the life that wrote it; and claims, each by its own name. A
-life is what the contracts call an incarnation. Times are strings of seconds with six decimals: Lua
-writes numbers with fewer.
+`done:<domain>:<event id>`, the id of the life that wrote it; and claims, each by its own name; all
+behind the fleet's prefix, if it has one. A life is what the contracts call an incarnation. Times
+are strings of seconds with six decimals: Lua writes numbers with fewer.
 """
 
 from collections.abc import Sequence

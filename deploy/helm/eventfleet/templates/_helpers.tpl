@@ -129,7 +129,7 @@ valueFrom:
 
 {{/* Settings as variables; `own` names those that the chart gives values by itself. */}}
 {{- define "eventfleet.settings" -}}
-{{- $own := list "domains" "partitions" "replication" "group_prefix" "kafka_brokers" "kafka_security" "kafka_sasl_mechanism" "kafka_username" "kafka_password" "kafka_ca_file" "kafka_cert_file" "kafka_key_file" "kafka_instance_id" "mongo_url" "mongo_database" "redis_url" "metrics_host" "metrics_port" "http_host" "http_port" "http_metrics_port" "token_key_file" "token_key_url" "token_issuer" "token_audience" -}}
+{{- $own := list "domains" "partitions" "replication" "topic_prefix" "group_prefix" "kafka_brokers" "kafka_security" "kafka_sasl_mechanism" "kafka_username" "kafka_password" "kafka_ca_file" "kafka_cert_file" "kafka_key_file" "kafka_instance_id" "mongo_url" "mongo_database" "redis_url" "metrics_host" "metrics_port" "http_host" "http_port" "http_metrics_port" "token_key_file" "token_key_url" "token_issuer" "token_audience" -}}
 {{- range $name, $value := . -}}
 {{- if has (lower $name) $own -}}
 {{- fail (printf "settings: %s has a value of its own in this chart" $name) -}}
@@ -142,6 +142,11 @@ valueFrom:
   value: {{ $value | toString | quote }}
   {{- end }}
 {{- end -}}
+{{- end -}}
+
+{{/* The start of the names of consumer groups, with the same default as the setting. */}}
+{{- define "eventfleet.groupPrefix" -}}
+{{- .Values.groupPrefix | default (printf "%seventfleet" .Values.topicPrefix) -}}
 {{- end -}}
 
 {{/* Variables of Kafka; `secrets` of a role take the place of the shared Secret. */}}
@@ -170,8 +175,12 @@ valueFrom:
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .root.Values.topicPrefix }}
+- name: EVENTFLEET_TOPIC_PREFIX
+  value: {{ . | quote }}
+{{- end }}
 - name: EVENTFLEET_GROUP_PREFIX
-  value: {{ .root.Values.groupPrefix | quote }}
+  value: {{ include "eventfleet.groupPrefix" .root | quote }}
 - name: EVENTFLEET_PARTITIONS
   value: {{ .root.Values.partitions | int | quote }}
 - name: EVENTFLEET_REPLICATION
