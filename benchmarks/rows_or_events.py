@@ -19,7 +19,6 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.servers import provide_servers
-from eventfleet.deciders.command_event import event_id
 from eventfleet.model.view_rows import encode_row
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
@@ -28,7 +27,7 @@ from eventfleet.stores.contracts.views import Comparison, RowFilter, RowQuery, S
 from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.mongo.documents import placed_document
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, event_id
 from eventfleet.topics.names import wire_name
 from examples.chat.domain import MessageSent, Room, chat, project_message
 from examples.chat.room_reader import RoomReader

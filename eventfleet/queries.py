@@ -11,13 +11,12 @@
 It needs the store alone. The EventService of `eventfleet.commands` answers the same queries.
 """
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.runtime.queriers import querier
 from eventfleet.runtime.settings import Settings, load_settings
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
 from eventfleet.states.view_reader import RowPage, UnknownView, ViewNotBuilt, ViewReader, ViewRow
 from eventfleet.stores.contracts import Page, Snapshot
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.event import EventKey, EventRecord, event_id
 
 __all__ = [
     "EventKey",

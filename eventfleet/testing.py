@@ -27,7 +27,6 @@ from typing import Any, Generic, NamedTuple, NoReturn, Self, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import parse_command
 from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.outcomes import Rejected, VersionConflict
@@ -56,6 +55,7 @@ from eventfleet.topics.event import (
     EventRecord,
     ExpectedVersion,
     Position,
+    event_id,
 )
 from eventfleet.topics.names import wire_name
 

@@ -6,11 +6,10 @@ from typing import Any
 
 from eventfleet.aggregates.aggregate import Aggregate
 from eventfleet.aggregates.command_envelope import CommandEnvelope
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.state_command import StateCommand, fingerprint, make_events
 from eventfleet.model.payloads import Data
 from eventfleet.topics.codec import decode, encode
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.event import EventKey, EventRecord, event_id
 from eventfleet.topics.names import wire_name
 
 CARRIED_METADATA = ("actor", "correlation_id", "causation_id", "traceparent")

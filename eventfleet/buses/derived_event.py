@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from eventfleet.buses.event import DocumentEvent
-from eventfleet.topics.derived_id import derived_id
+from eventfleet.topics.event import derived_id
 
 EVENT_IDS = UUID("6f1f3a52-9d0a-5c57-9c55-6d7b0a1d3c11").bytes
 """The namespace of derived events' ids."""

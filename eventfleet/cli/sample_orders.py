@@ -12,8 +12,7 @@ from eventfleet.domains.orders import Cancel, Deliver, Pack, Pay, Place, Return,
 from eventfleet.log_files.records import ReadyRecord
 from eventfleet.model.payloads import Command
 from eventfleet.topics.codec import encode
-from eventfleet.topics.derived_id import derived_id
-from eventfleet.topics.event import EventRecord, truncate_to_milliseconds
+from eventfleet.topics.event import EventRecord, derived_id, truncate_to_milliseconds
 
 ORDER_COUNT = 2000
 SEED = 1

@@ -63,9 +63,9 @@ class Attempt(Struct, eq=False):
 
     `index` is its own in the call that it answers. `sees` has the ids of the commands that the
     decision sees, by the ids of their first events, `seen` those events by the ids of their
-    commands. `permit` is awaited before each put. `live` is the latest state of its aggregate,
-    taken from the Querier until it is given back; None where no state is needed. `made` are its
-    events, once it is decided.
+    commands. `permit`, which a role's command has, is awaited before each put. `live` is the latest
+    state of its aggregate, taken from the Querier until it is given back; None where no state is
+    needed. `made` are its events, once it is decided.
     """
 
     index: int
@@ -78,11 +78,6 @@ class Attempt(Struct, eq=False):
     made: NewEvents | None = None
     sees: dict[str, str] = {}
     seen: dict[str, EventRecord] = {}
-
-    @property
-    def waits_for_stream(self) -> bool:
-        """True for a role's command, whose reply is a record of the stream itself."""
-        return self.permit is not None
 
     def begin(self) -> None:
         """Start over."""

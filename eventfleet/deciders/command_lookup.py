@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from eventfleet.deciders.command_attempts import TOO_LARGE, Attempt, Found, end_all
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.concurrency import run_all
 from eventfleet.deciders.expected_version import is_expected
@@ -16,7 +15,7 @@ from eventfleet.states.latest_states import LatestState, LatestStateQuery
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.states.querier import Querier
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.event import EventKey, EventRecord
+from eventfleet.topics.event import EventKey, EventRecord, event_id
 
 
 class CommandLookup:

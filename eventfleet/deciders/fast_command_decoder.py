@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.deciders.command_event import UndecodedCommand, event_of_command
 from eventfleet.deciders.command_parser import ParsedCommand
 from eventfleet.deciders.proposed_event import ProposedEvent, is_readable_type, is_too_large
 from eventfleet.deciders.state_command import StateCommand, fingerprint
@@ -18,7 +17,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command
 from eventfleet.model.type_checks import is_storable
 from eventfleet.topics.codec import SMALL_EVENT_BYTES, decode_canonical, encode
-from eventfleet.topics.event import is_in_milliseconds
+from eventfleet.topics.event import UndecodedCommand, event_of_command, is_in_milliseconds
 from eventfleet.topics.record import make_tuple
 
 

@@ -117,7 +117,7 @@ class Manager:
     ) -> None:
         """Answer each by its index; Failed where the domain's own code raised."""
         for round in build_rounds(commands, answer, permit):
-            attempts = self._with_seen(round) if self._domain.takes_context else round
+            attempts = self._with_seen(round) if self._domain.sees else round
             parts = [self._decide_together(each, deadline) for each in self._divide(attempts)]
             await (parts[0] if len(parts) == 1 else run_all(parts))
 
@@ -278,7 +278,8 @@ class Manager:
         if self._announce:
             self._announce([*chain(*events)])
         latest, published = [each[-1] for each in events], True
-        if stored[0].waits_for_stream or not self._publisher.keeps_up:
+        # The reply to a role's command is a record of the stream itself.
+        if stored[0].permit or not self._publisher.keeps_up:
             published = await self._publisher.publish(latest, deadline)
             if not published:
                 self._count_unpublished(len(stored))

@@ -4,12 +4,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from eventfleet.deciders.command_event import event_of_command
 from eventfleet.model.command_rules import Emits
 from eventfleet.model.domain import Domain
 from eventfleet.topics.codec import decode, decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, CommandRecord, EventRecord
+from eventfleet.topics.event import MAX_EVENT_BYTES, CommandRecord, EventRecord, event_of_command
 from eventfleet.topics.values import MAX_ID_CHARS
 
 MAX_PREV_BYTES = len(b',"prev":""') + 6 * MAX_ID_CHARS

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_id, event_of_command
 from eventfleet.deciders.expected_version import is_expected, version_conflict
 from eventfleet.deciders.failures import decide_failed
 from eventfleet.deciders.outcomes import Outcome, Rejected
@@ -17,13 +16,15 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import Command, Data, Event
 from eventfleet.model.value_copy import copy_value
 from eventfleet.states.live_state import LiveState
-from eventfleet.topics.codec import convert_payload, decode, encode, to_data
+from eventfleet.topics.codec import convert_payload, decode, encode, require_finite_numbers
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import (
     MAX_EVENT_BYTES,
     CommandRecord,
     EventRecord,
     ExpectedVersion,
+    event_id,
+    event_of_command,
 )
 
 MAX_SEEN_COMMANDS = 100
@@ -93,12 +94,10 @@ def seen_event_ids(domain: Domain[Any], command: StateCommand) -> dict[str, str]
     than MAX_SEEN_COMMANDS.
     """
     payload, aggregate_id = command.payload, command.event.aggregate_id
-    if payload is None or not domain.takes_context:
+    sees = domain.sees.get(type(payload))
+    if sees is None:
         return {}
-    rule = domain.rule(type(payload).__name__)
-    if not isinstance(rule, Decides):
-        return {}
-    ids = rule.sees(payload)
+    ids = sees(payload)
     if isinstance(ids, str) or not all(isinstance(each, str) for each in ids):
         raise TypeError(f"`sees` returned {ids!r}, which is no collection of command ids")
     if len(ids) > MAX_SEEN_COMMANDS:
@@ -134,11 +133,13 @@ def make_events(
             first,
             id=own_id,
             type=kind,
-            data=to_data(payload),
+            data=msgspec.to_builtins(payload, str_keys=True),
             schema_version=schema_version,
             version=version + 1 + index,
             reply_to=first.reply_to if index == last else None,
         )
+        if not domain.always_storable(event):
+            require_finite_numbers(payload)
         events.append(validate_event(domain, event))
     return events
 
@@ -153,7 +154,7 @@ def validate_event(domain: Domain[Any], event: EventRecord) -> EventRecord:
         )
     if not domain.always_storable(event):
         event = decode(value)
-    domain.check(event)
+    domain.payload(event)
     return event
 
 

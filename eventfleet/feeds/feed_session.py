@@ -55,7 +55,7 @@ _encode = msgspec.json.Encoder().encode
 
 class FeedSession:
     """A client that follows an aggregate. Its commands are decided one after the other, in their
-    order, each within what `hold_command` holds of a limit."""
+    order, each while the session holds `command_share` of a limit."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class FeedSession:
         aggregate_id: str,
         actor: str,
         send: SendFrame,
-        hold_command: Callable[[], HeldShare],
+        command_share: HeldShare,
     ) -> None:
         self._followed, self._aggregate_id = followed, aggregate_id
-        self._actor, self._send, self._hold_command = actor, send, hold_command
+        self._actor, self._send, self._command_share = actor, send, command_share
 
     async def run(
         self,
@@ -138,7 +138,7 @@ class FeedSession:
             frame.id, frame.command, self._aggregate_id, self._actor, frame.data
         )
         try:
-            with self._hold_command():
+            with self._command_share:
                 return await self._followed.sender.send(command)
         except LimitReached as error:
             return unavailable(command, str(error))

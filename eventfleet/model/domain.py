@@ -5,7 +5,7 @@ checks, upcasts and folds events, and converts states to plain JSON values and b
 a record does not fit the declaration. Errors of a team's own functions pass through.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Self
@@ -15,6 +15,7 @@ import msgspec
 from eventfleet.model.command_rules import (
     CommandContext,
     CommandRule,
+    Decides,
     Emits,
     Rejection,
     command_class,
@@ -89,7 +90,7 @@ class Domain(Declaration[S]):
 
     def prepare(self) -> None:
         """Make what the first command would wait for. DeclarationError: see `state_shape`."""
-        for table in ("state_shape", "needs_size", "needs_types", "_storable", "_rules"):
+        for table in ("state_shape", "needs_size", "needs_types", "_storable", "_rules", "sees"):
             getattr(self, table)
         for kind in (self.state, *self.command_classes):
             mutable_fields(kind)
@@ -98,6 +99,11 @@ class Domain(Declaration[S]):
     def command_classes(self) -> frozenset[type]:
         """The classes of the declared commands."""
         return frozenset(kind for rule in self.commands if (kind := command_class(rule)))
+
+    @cached_property
+    def sees(self) -> dict[type[Any], Callable[[Any], Collection[str]]]:
+        """The `sees` of the commands whose decisions see earlier events, by their classes."""
+        return {rule.command: rule.sees for rule in self.commands if isinstance(rule, Decides)}
 
     @cached_property
     def needs_size(self) -> bool:

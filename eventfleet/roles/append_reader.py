@@ -25,6 +25,7 @@ class AppendReader:
     def __init__(self, domain: Domain[Any]) -> None:
         self._domain = domain
         self._synchronous, self._uses_marker = domain.synchronous, domain.uses_marker
+        self._commands_only = domain.commands_only
         self.epoch = 0
 
     def read(
@@ -54,7 +55,7 @@ class AppendReader:
         # Nobody reads what an event of a synchronous domain holds: it is only placed.
         event = decode(record.value, None if self._synchronous else self._domain.always_storable)
         # What our own writers have encoded has no key twice, and no number of too many digits.
-        if not self._domain.commands_only and record.value and encode(event) != record.value:
+        if not self._commands_only and record.value and encode(event) != record.value:
             event = self._domain.fit_numbers(event, parse(record.value)["data"])
         if record.key != event.aggregate_id.encode():
             raise InvalidRecord("key", f"is {record.key!r}, not the subject {event.aggregate_id!r}")

@@ -13,7 +13,6 @@ from typing import Any, Generic, Self, TypedDict, TypeVar, Unpack, overload
 
 import msgspec
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
 from eventfleet.deciders.decider import Decider
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
@@ -26,9 +25,9 @@ from eventfleet.service.stage_waiter import CommandFollower, WaitResult
 from eventfleet.states.querier import MissingEvents, Querier, StateAt, StateDiff
 from eventfleet.states.view_reader import DEFAULT_PAGE_ROWS, RowPage
 from eventfleet.stores.contracts import Clock, IdGenerator, Page, Snapshot, Stage
-from eventfleet.topics.codec import decode_command, encode, encode_digits, to_data
+from eventfleet.topics.codec import decode_command, encode, encode_digits, require_finite_numbers
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import CommandRecord, EventKey, EventRecord, ExpectedVersion
+from eventfleet.topics.event import CommandRecord, EventKey, EventRecord, ExpectedVersion, event_id
 
 TIMEOUT_SECONDS = 10.0
 
@@ -212,7 +211,7 @@ class EventService(Generic[S]):
         data: Any = envelope.data
         try:
             if isinstance(data, msgspec.Struct):
-                to_data(data)
+                require_finite_numbers(data)
             value = encode_digits(envelope) if isinstance(data, dict) else encode(envelope)
         except (TypeError, UnicodeEncodeError) as error:
             raise InvalidRecord("data", f"is not JSON: {error}") from None

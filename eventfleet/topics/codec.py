@@ -159,7 +159,7 @@ def decode_canonical(value: bytes, read: Callable[[bytes], T]) -> T | None:
 
 
 def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
-    wire = parse(value) if kind is CommandRecord else _parse(value)
+    wire = parse(value, keep_digits=kind is CommandRecord)
     if not isinstance(wire, dict):
         raise InvalidRecord("value", "is not a JSON object")
     if wire.get("specversion") != "1.0":
@@ -171,21 +171,16 @@ def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
     return event
 
 
-def parse(value: bytes) -> Any:
+def parse(value: bytes, *, keep_digits: bool = True) -> Any:
     """Parse JSON that every store can keep: integers of 64 bits, no NUL in a key, no key twice in
     an object, depth bounded.
 
-    A number with digits that a float would lose is a Decimal (see `fit_numbers`). InvalidRecord
-    names the field and the reason.
+    A number with digits that a float would lose is a Decimal where they are kept (see
+    `fit_numbers`). InvalidRecord names the field and the reason.
     """
-    parsed = _parse(value)
-    return _decode_digits(value) if _FRACTION.search(value) else parsed
-
-
-def _parse(value: bytes) -> Any:
     parsed = parse_encoded(value)
     require_unique_keys(value, parsed)
-    return parsed
+    return _decode_digits(value) if keep_digits and _FRACTION.search(value) else parsed
 
 
 def parse_encoded(value: bytes) -> Any:
@@ -226,15 +221,13 @@ def convert_payload(data: Any, kind: type[P]) -> P:
             payload = msgspec.convert(fit_numbers(data, kind, "data"), kind, str_keys=True)
         except msgspec.ValidationError:
             raise to_invalid_record(error, "data") from None
-    to_data(payload)
+    require_finite_numbers(payload)
     return payload
 
 
-def to_data(payload: msgspec.Struct) -> dict[str, Any]:
-    """Convert a payload to plain values, Decimals to texts. InvalidRecord: a number is infinite."""
+def require_finite_numbers(payload: msgspec.Struct) -> None:
+    """Raise InvalidRecord for the first number of a payload that is infinite, or none."""
     require_finite(msgspec.to_builtins(payload, str_keys=True, builtin_types=(Decimal,)), "data")
-    data: dict[str, Any] = msgspec.to_builtins(payload, str_keys=True)
-    return data
 
 
 def to_invalid_record(error: msgspec.ValidationError, at: str = "") -> InvalidRecord:

@@ -93,7 +93,7 @@ class FeedSockets:
             aggregate_id,
             actor,
             _sender_to(websocket),
-            lambda: self._commands.hold(grant.caller, 1),
+            self._commands.hold(grant.caller, 1),
         )
         try:
             with self._opened.hold(grant.caller, 1):

@@ -6,8 +6,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.stores.mongo.documents import event_id as stored_event_id
+from eventfleet.topics.event import event_id
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.faults.command_oracle import TAKEN_OUTCOMES
 from tests.faults.command_senders import CommandAnswer, SentCommand

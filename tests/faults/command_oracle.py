@@ -8,8 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.stores.mongo.documents import event_id as stored_event_id
+from eventfleet.topics.event import event_id
 from tests.acceptance.command_fleet import CommandFleet
 from tests.faults.command_senders import CommandAnswer, LastNote, SentCommand
 

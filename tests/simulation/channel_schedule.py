@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from random import Random
 from unittest.mock import patch
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.feeds.channel_commands import ChannelCommand
+from eventfleet.topics.event import event_id
 from tests.simulation.accounts import accounts
 from tests.simulation.channel_world import ChannelScenario, ChannelWorld, Sending
 from tests.simulation.checker import BrokenInvariant

@@ -5,9 +5,8 @@ from typing import Any
 
 import msgspec
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.testing import NOW
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, event_id
 from eventfleet.topics.names import wire_name
 from examples.chat.domain import (
     ChatEvent,

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Repeated, Unavailable
 from eventfleet.deciders.proposed_event import ProposedEvent, propose_event
@@ -16,7 +15,7 @@ from eventfleet.model.payloads import State
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.log import MemoryLog, MemoryProducer
 from eventfleet.topics.codec import decode
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, event_id
 from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.simulation.in_memory_servers import HandClock

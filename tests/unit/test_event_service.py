@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.direct_decider import DirectDecider
 from eventfleet.deciders.outcomes import Accepted, Outcome, Repeated, Unavailable
@@ -29,7 +28,7 @@ from eventfleet.stores.memory.log import MemoryLog, MemoryProducer, MemoryReader
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.topics.codec import decode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, event_id
 from eventfleet.topics.names import Topics
 from eventfleet.topics.topic_specs import declare_topics
 from tests.unit.eventually import until

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from eventfleet.commands import Conflict, VersionConflict
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import parse_command
 from eventfleet.deciders.expected_version import is_expected
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
@@ -35,7 +34,7 @@ from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.testing import given
 from eventfleet.topics.codec import decode_command, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import CommandRecord, EventKey, ExpectedVersion
+from eventfleet.topics.event import CommandRecord, EventKey, ExpectedVersion, event_id
 from eventfleet.topics.record import LogRecord
 from tests.unit.command_roles import CommandRoleFixture, ScriptedDecider
 from tests.unit.sync_domain import NOW, SyncFixture, ask, till

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
@@ -22,6 +21,7 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.domains.orders import Pay, orders
 from eventfleet.domains.process_log import process_log
 from eventfleet.model.command_rules import Rejection
+from eventfleet.topics.event import event_id
 from eventfleet.web import Limits
 from tests.unit.http_fixture import PLACE, Web, problem, web
 

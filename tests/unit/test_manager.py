@@ -9,7 +9,6 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders import event_publisher
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
@@ -24,6 +23,7 @@ from eventfleet.deciders.outcomes import (
 from eventfleet.stores.contracts import Snapshot
 from eventfleet.stores.errors import TopicRefused
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import event_id
 from tests.unit.eventually import until
 from tests.unit.sync_domain import NOW, SyncFixture, ask, till
 

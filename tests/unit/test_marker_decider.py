@@ -8,7 +8,6 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders.append_watch import NoWatch
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import (
     Accepted,
     Failed,
@@ -22,6 +21,7 @@ from eventfleet.deciders.proposed_event import ProposedEvent
 from eventfleet.stores.contracts import MarkStatus
 from eventfleet.stores.retry import MARKER
 from eventfleet.topics.codec import encode
+from eventfleet.topics.event import event_id
 from eventfleet.topics.parked import WAITING
 from tests.simulation.commands import items
 from tests.unit.marker_fixture import TERMS, MarkerFixture

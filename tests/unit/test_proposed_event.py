@@ -7,7 +7,6 @@ from uuid import uuid5
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import EVENT_IDS, event_id
 from eventfleet.deciders.proposed_event import propose_event
 from eventfleet.domains.orders import orders
 from eventfleet.model.command_rules import Emits
@@ -15,7 +14,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.payloads import State
 from eventfleet.topics.codec import decode, encode
 from eventfleet.topics.errors import InvalidRecord
-from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, EventRecord
+from eventfleet.topics.event import EVENT_IDS, MAX_EVENT_BYTES, MAX_ID_CHARS, EventRecord, event_id
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 FREE = Domain("free", state=State, evolve=lambda s, e: s, commands=[Emits("Say", "Said")])

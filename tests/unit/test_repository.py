@@ -19,7 +19,6 @@ from eventfleet.aggregates import (
     SkipRepeated,
 )
 from eventfleet.aggregates.repository import DEFAULT_PARTITIONS
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, Repeated
 from eventfleet.stores.contracts import DomainStores, StoreRegistry
 from eventfleet.stores.errors import (
@@ -32,7 +31,7 @@ from eventfleet.stores.errors import (
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.retry import CONFLICT
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, event_id
 from eventfleet.topics.partitioner import partition_of
 from tests.unit import sync_domain
 from tests.unit.marker_fixture import Failing

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.command_parser import ParsedCommand
 from eventfleet.deciders.decider import Answer, Decider
 from eventfleet.deciders.outcomes import Accepted, Outcome, Rejected, Repeated, Unavailable
@@ -36,7 +35,7 @@ from eventfleet.stores.memory.channels import MemoryNotices
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
 from eventfleet.stores.memory.snapshots import MemorySnapshots
-from eventfleet.topics.event import EventRecord, Position
+from eventfleet.topics.event import EventRecord, Position, event_id
 from eventfleet.topics.parked import Discard, DiscardedEvent, ParkedAggregate
 from tests.unit.sync_domain import till
 

@@ -218,7 +218,7 @@ class Doors:
             yield b'{"id":"1","command":"Put","data":%b}' % payload
 
         followed = FollowedDomain(BOX, None, None, self.sender)  # type: ignore[arg-type]
-        await FeedSession(followed, id, "ann", send, nullcontext)._take_commands(
+        await FeedSession(followed, id, "ann", send, nullcontext())._take_commands(
             frames(), may_write=True
         )
         [answer] = map(msgspec.json.decode, told)

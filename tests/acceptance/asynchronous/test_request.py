@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, Rejected, Repeated, Unavailable
 from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import event_id
 from tests.acceptance.command_fleet import CommandFleet
 
 MODULE = """

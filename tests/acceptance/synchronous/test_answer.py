@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from eventfleet.deciders import event_publisher
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, IdReused, Repeated
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
+from eventfleet.topics.event import event_id
 from tests.acceptance.synchronous.account_fleet import (
     Purses,
     deposit,

@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from eventfleet.deciders.command_event import event_id
 from eventfleet.deciders.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo.domain_metadata import SCHEMA
 from eventfleet.stores.mongo.events import MongoEvents
-from eventfleet.topics.event import EventRecord
+from eventfleet.topics.event import EventRecord, event_id
 from tests.acceptance.synchronous.account_fleet import Purses, deposit, kept, opened, withdraw
 
 # EventService with another number of partitions
