@@ -10,6 +10,10 @@ from eventfleet.model.views import View
 from eventfleet.stores.contracts.views import ViewBuilds, ViewStore
 
 BUILT_ANEW = "is built by project after the deployment; until then queries of it are answered 503"
+NOT_BUILT = (
+    "is not built yet in all partitions: workers of the role project build it; until then queries "
+    "of it are answered 503"
+)
 
 
 async def check_view_builds(
@@ -35,7 +39,7 @@ def _check_build(view: View[Any], builds: ViewBuilds, report: CheckReport) -> No
     known = [build for build in builds if build]
     versions = [build.shape.version for build in known]
     if any(build.shape == view.shape for build in known):
-        report.note(f"view {view.name}, version {view.version}, is being built")
+        report.note(f"view {view.name}, version {view.version}, {NOT_BUILT}")
     elif view.version in versions:
         detail = f"its rows have another shape, and version {view.version} as before"
         advice = f"raise `version` to {max(versions) + 1}, and it is built anew"

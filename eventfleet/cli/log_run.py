@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, Watermarks
+from eventfleet.stores.contracts.views import ViewBuilds, ViewStore
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import consumer_group
 
@@ -89,21 +90,23 @@ ShowProgress = Callable[[LoadReport, list[RoleProgress]], None]
 
 
 class ProgressWatch:
-    """Watches how far the roles have come with a domain; the command role if `commands`."""
+    """Watches how far the roles have come with a domain: those that its declaration needs."""
 
     def __init__(
-        self, reader: LogReader, prefix: str, domain: Domain[Any], *, commands: bool
+        self, reader: LogReader, prefix: str, domain: Domain[Any], views: ViewStore | None
     ) -> None:
-        self._reader = reader
+        self._reader, self._domain, self._views = reader, domain, views
         topics = domain.topics
         roles = ("snapshot", "relay", *(["project"] if domain.views else []))
         sources = {"append": topics.events, **dict.fromkeys(roles, topics.stored)}
-        if commands:
+        if domain.commands_only:
             sources = {"command": topics.commands, **sources}
         self.roles = [
             RoleProgress(role, topic, consumer_group(prefix, domain.name, role))
             for role, topic in sources.items()
         ]
+        self._builds: Mapping[str, ViewBuilds] = {}
+        self._unbuilt: list[str] = []
         self._began = time.monotonic()
         self._progressed = self._began
 
@@ -117,14 +120,21 @@ class ProgressWatch:
     async def poll(self) -> bool:
         """Return True when all roles have finished. NoProgress after NO_PROGRESS_SECONDS.
 
-        The order of the roles counts: a role's output is in the log before its offset moves.
+        The order of the roles counts: a role's output is in the log before its offset moves. The
+        project role has finished when queries read its builds, too, or those are held.
         """
         for progress in self.roles:
             progress.finished = await self._update(progress)
+        if self.roles[-1].finished and await self._find_unbuilt():
+            self.roles[-1].finished = False
         behind = [progress for progress in self.roles if not progress.finished]
         if behind and time.monotonic() - self._progressed > NO_PROGRESS_SECONDS:
             where = ", ".join(
-                f"{each.role} at {each.done:,} of {each.total:,} in {each.topic}" for each in behind
+                [
+                    f"{each.role} at {each.done:,} of {each.total:,} in {each.topic}"
+                    for each in behind
+                ]
+                + [f"view {each} is not built" for each in self._unbuilt]
             )
             raise NoProgress(f"nothing has moved for {NO_PROGRESS_SECONDS:.0f} seconds: {where}")
         return not behind
@@ -151,6 +161,22 @@ class ProgressWatch:
                     return False
         return True
 
+    async def _find_unbuilt(self) -> list[str]:
+        """Find the views of which queries have no build yet, and may still get one."""
+        if not self._domain.views:
+            return []
+        assert self._views is not None
+        builds = await self._views.builds()
+        if builds != self._builds:
+            self._builds, self._progressed = builds, time.monotonic()
+        self._unbuilt = [
+            view.name
+            for view in self._domain.views
+            for known in [builds.get(view.name, ViewBuilds())]
+            if not (known.read_by(view.shape) or (known.next and known.next.held))
+        ]
+        return self._unbuilt
+
 
 async def run_log(
     settings: Settings, domain: Domain[Any], rows: Rows, show: ShowProgress
@@ -166,7 +192,7 @@ async def run_log(
         connections.stores(settings, {domain.name: domain}) as stores,
     ):
         opened, commands = stores[domain.name], domain.commands_only
-        watch = ProgressWatch(reader, settings.group_prefix, domain, commands=commands)
+        watch = ProgressWatch(reader, settings.group_prefix, domain, opened.views)
         await watch.start()
         reply_starts = await replies.end_offsets(reader, domain.topics.replies)
         started = time.monotonic()

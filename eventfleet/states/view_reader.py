@@ -160,7 +160,10 @@ class ViewReader:
                     f"deadletters list {self._domain.name} --role project"
                 )
             ready = sum(each.ready for each in builds.next.partitions.values())
-            return f"{where}: it is being built, and ready in {ready} partitions"
+            return (
+                f"{where}: it is not built yet, but ready in {ready} partitions; workers of the "
+                "role project build it"
+            )
         if builds.live and builds.live.shape.version > view.version:
             return (
                 f"{where}: it is built in version {builds.live.shape.version}, deployed since; to "
