@@ -58,6 +58,8 @@ class Agent(ABC):
     """A Faust agent: one role of one domain, over one topic, as one consumer group."""
 
     role: ClassVar[str]
+    rest_seconds: ClassVar[float] = 10.0
+    """Between two ticks of a role at rest."""
     partitions: int | None = None
     """How many the role takes, where that is known: it stands still at any other."""
 

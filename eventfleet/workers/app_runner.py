@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from eventfleet.roles.steady_offsets import DOUBT_SECONDS, STEADY_SECONDS
 from eventfleet.runtime.process_stop import stop_signals
@@ -48,6 +49,7 @@ def role_app(
         start_seconds,
     )
     timeouts = timeouts or OwnerTimeouts(fenced=settings.kafka_session_timeout)
+    timeouts = replace(timeouts, rest_tick=agent.rest_seconds)
     return RoleApp(agent, config, metrics.of(agent.domain_name, agent.role), timeouts)
 
 

@@ -22,7 +22,7 @@ class Owners:
         self, make_role: RoleFactory, meter: Meter, timeouts: OwnerTimeouts, fail: Fail
     ) -> None:
         self._make_role, self._meter = make_role, meter
-        self._timeouts, self._fail = timeouts, fail
+        self.timeouts, self._fail = timeouts, fail
         self._owners: dict[int, Owner] = {}
         self._stopped_at: dict[int, float] = {}  # by a fault, in an earlier assignment
 
@@ -34,7 +34,7 @@ class Owners:
         for partition in sorted(set(partitions) - set(self._owners)):
             stopped_at = self._stopped_at.pop(partition, None)
             owner = Owner(
-                partition, self._make_role, source, self._meter, self._timeouts, stopped_at
+                partition, self._make_role, source, self._meter, self.timeouts, stopped_at
             )
             self._owners[partition] = owner
             owner.start(self._fail)

@@ -8,6 +8,7 @@ import pytest
 
 from eventfleet.domains.orders import orders
 from eventfleet.roles.append import AppendRole
+from eventfleet.roles.build_choice import BUILDS_INTERVAL
 from eventfleet.roles.command import CommandRole
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.relay import RelayRole
@@ -22,6 +23,8 @@ from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.workers.agent import DomainAgent, WorkerContext
 from eventfleet.workers.agents import ROLES, agent_class
+from eventfleet.workers.app_runner import role_app
+from eventfleet.workers.metrics import Metrics
 from tests.unit.sync_domain import till
 
 SOURCES = {
@@ -52,6 +55,16 @@ def agent_of(role: str, domain: Any = orders, transactional: bool = True) -> Dom
 
 async def never(next_offset: int) -> None:
     pytest.fail("nothing is to be acked")
+
+
+async def test_project_at_rest_ticks_as_often_as_builds_are_looked_at() -> None:
+    """So a build that is begun is taken up within seconds: `eventfleet rebuild` waits for it."""
+    settings, connection = Settings(), Connection("nowhere:1")
+    pauses = {
+        role: role_app(settings, connection, agent_of(role), Metrics()).owners.timeouts.rest_tick
+        for role in ("project", "append")
+    }
+    assert pauses["project"] <= BUILDS_INTERVAL.total_seconds() < pauses["append"]
 
 
 @pytest.mark.parametrize("role", ROLES)
