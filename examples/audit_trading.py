@@ -11,13 +11,13 @@ Needs a running fleet; the settings in the environment lead to its store, as for
 import asyncio
 import sys
 
-from eventfleet import Event
 from eventfleet.domains.trading import Portfolio, trading
 from eventfleet.domains.trading_report import (
     AuditedEvent,
     IncompleteTrail,
     Report,
     audit_trail,
+    effective_events,
     report,
 )
 from eventfleet.queries import load_settings, querier
@@ -37,8 +37,7 @@ async def main(account_id: str) -> None:
     if len(records) != kept.version:
         sys.exit(f"{account_id}: of {kept.version} events only {len(records)} are stored")
     print(f"{account_id}: {len(records)} events, none is missing")
-    payloads = [trading.payload(record) for record in records]
-    show(report(each for each in payloads if isinstance(each, Event)), kept.state)
+    show(report(effective_events(records)), kept.state)
 
 
 def show_event(audited: AuditedEvent) -> None:
@@ -46,7 +45,9 @@ def show_event(audited: AuditedEvent) -> None:
     about = ", ".join(f"{name} {value}" for name, value in record.data.items())
     left = f"cash {audited.cash:,}" + ("" if audited.held is None else f", held {audited.held}")
     by = record.actor or "unknown"
-    print(f"{record.version} {record.time.isoformat()} {by} {record.type}: {about}; {left}")
+    discarded = " (discarded)" if record.discarded else ""
+    what = f"{record.type}{discarded}: {about}"
+    print(f"{record.version} {record.time.isoformat()} {by} {what}; {left}")
 
 
 def show(shown: Report, kept: Portfolio) -> None:

@@ -97,6 +97,12 @@ def audit_trail(records: Iterable[EventRecord]) -> Iterator[AuditedEvent]:
         yield AuditedEvent(record, account.cash, account.held(symbol).quantity if symbol else None)
 
 
+def effective_events(records: Iterable[EventRecord]) -> list[Event]:
+    """Return the events of which an account's state is made: all but discarded ones."""
+    payloads = [trading.payload(record) for record in records if not record.discarded]
+    return [each for each in payloads if isinstance(each, Event)]
+
+
 def report(events: Iterable[Event]) -> Report:
     """Sum up all events of an account, in their order."""
     made = Report()

@@ -27,7 +27,13 @@ from eventfleet.domains.trading import (
     evolve,
     trading,
 )
-from eventfleet.domains.trading_report import Dealings, IncompleteTrail, audit_trail, report
+from eventfleet.domains.trading_report import (
+    Dealings,
+    IncompleteTrail,
+    audit_trail,
+    effective_events,
+    report,
+)
 from eventfleet.testing import given
 from tests.unit.event_records import record
 
@@ -268,6 +274,17 @@ def test_the_trail_has_every_event_and_what_it_left() -> None:
         *((1000, None), (695, 10), (395, 15)),
         *((993, 3), (993, 3), (793, None)),
     ]
+
+
+def test_a_discarded_event_is_in_the_trail_and_in_no_sum() -> None:
+    records = stored([*LIFE, CashDeposited(amount=5)])
+    records[-1] = replace(records[-1], discarded=True, data={"unreadable": True})
+    trail = [*audit_trail(records)]
+    assert [each.record for each in trail] == records
+    assert trail[-1].cash == trail[-2].cash
+    sums = report(effective_events(records))
+    assert sums == report(LIFE)
+    assert sums.differences(report(LIFE).account) == []
 
 
 @pytest.mark.parametrize("missing", [0, 3])
