@@ -26,7 +26,7 @@ GAP_SECONDS = 0.05
 
 
 class TooSlow(Exception):
-    """A listener has let MAX_WAITING_EVENTS events wait."""
+    """A client does not take its frames fast enough; the message says how that was noticed."""
 
 
 class EventFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="event"):
@@ -64,7 +64,7 @@ class FeedListener:
     async def next(self) -> FeedEvent:
         """Wait for the next event. TooSlow: events were left out."""
         if self._too_slow and self._waiting.empty():
-            raise TooSlow
+            raise TooSlow(f"the client let {MAX_WAITING_EVENTS:,} events wait")
         return await self._waiting.get()
 
 

@@ -19,7 +19,7 @@ class StreamCutOff(EventfleetError):
 
 
 def cut_off(error: Exception, request: Request) -> StreamCutOff:
-    """Logs in one line why a stream is cut off, and returns what tells the server to do so."""
+    """Logs in one line why a stream or socket is cut off; returns what has the server do so."""
     what = f"{request.method} {request.scope['path']}"
     reason = str(error) or to_refusal(error).detail
     fields = {"method": request.method, "path": request.scope["path"]}

@@ -1,7 +1,6 @@
 """FeedSockets: WebSockets that follow aggregates, with access control and limits."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from eventfleet.service.shares import LimitReached, Shares
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.timeout import Timeout
 from eventfleet.web.access import Access, Grant, find_grant
+from eventfleet.web.failure_log import cut_off
 from eventfleet.web.problems import (
     BUSY,
     HOST_REFUSED,
@@ -39,8 +39,8 @@ RECHECK_SECONDS = 60.0
 """How often the token of an open socket is checked again: it may have expired."""
 
 POLICY_VIOLATION, TRY_AGAIN, GOING_AWAY = 1008, 1013, 1001
-
-logger = logging.getLogger(__name__)
+MAX_REASON_BYTES = 123
+"""Of a close frame, whose reason can't be longer."""
 
 
 class FeedPath(NamedTuple):
@@ -129,10 +129,10 @@ class FeedSockets:
         except RequestRefused as error:
             later = error.problem_type in (BUSY, UNAVAILABLE)
             code, reason = TRY_AGAIN if later else POLICY_VIOLATION, error.detail
-        except (TooSlow, TimeoutError):
-            code, reason = TRY_AGAIN, "the client does not take the events fast enough"
+        except TooSlow as error:
+            code, reason = TRY_AGAIN, str(cut_off(error, request))
         except ServerUnavailable as error:
-            logger.warning("a socket is closed: %s", error)
+            cut_off(error, request)
             code, reason = TRY_AGAIN, "the service cannot answer for now"
         except WebSocketDisconnect:
             pass
@@ -204,13 +204,16 @@ async def _frames(websocket: WebSocket) -> AsyncIterator[str | bytes]:
 
 
 def _sender_to(websocket: WebSocket) -> SendFrame:
-    """Sends frames, one at a time; TimeoutError where the client takes none."""
+    """Sends frames, one at a time; TooSlow where the client takes none."""
     lock = asyncio.Lock()
 
     async def send(frame: bytes) -> None:
-        with Timeout(SEND_SECONDS):
-            async with lock:
-                await websocket.send_text(frame.decode())
+        try:
+            with Timeout(SEND_SECONDS):
+                async with lock:
+                    await websocket.send_text(frame.decode())
+        except TimeoutError:
+            raise TooSlow(f"the client took no frame for {SEND_SECONDS:g} s") from None
 
     return send
 
@@ -219,6 +222,8 @@ async def _close(websocket: WebSocket, code: int, reason: str) -> None:
     if websocket.application_state is WebSocketState.CONNECTED:
         try:
             async with asyncio.timeout(SEND_SECONDS):
-                await websocket.close(code, reason[:100])
+                await websocket.close(
+                    code, reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
+                )
         except (RuntimeError, TimeoutError, OSError, WebSocketDisconnect):
             return

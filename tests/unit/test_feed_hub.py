@@ -279,7 +279,7 @@ async def test_a_listener_that_takes_nothing_is_told_and_costs_no_more(
         slow.put(to_feed_event(event(version)))
     assert await heard(slow, 3) == [1, 2, 3]
     slow.put(to_feed_event(event(10)))
-    with pytest.raises(TooSlow):
+    with pytest.raises(TooSlow, match=r"^the client let 3 events wait$"):
         await slow.next()
 
 

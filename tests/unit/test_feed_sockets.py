@@ -15,7 +15,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import WebSocketRoute
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from eventfleet import Domain, Followed
 from eventfleet.deciders.commander import Commander
@@ -32,13 +32,14 @@ from eventfleet.feeds.channel_commands import (
     ServerTime,
 )
 from eventfleet.feeds.channel_names import ChannelNames
-from eventfleet.feeds.feed_hub import FeedHub
+from eventfleet.feeds.feed_hub import FeedHub, TooSlow
 from eventfleet.feeds.feed_session import FollowedDomain
 from eventfleet.service.event_service import EventService
 from eventfleet.states.querier import Querier
 from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
+from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.channels import MemoryChannels
 from eventfleet.stores.memory.events import MemoryEvents
@@ -478,6 +479,52 @@ def test_sockets_beyond_the_limit_are_closed_with_its_name(monkeypatch: pytest.M
             assert closed(local) == (1013, "the limit is 1 open sockets")
         with local.websocket_connect("/rooms/r/socket") as next_one:
             frame(next_one, "opened")
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason", "logged"),
+    [
+        (TooSlow("the client let 3 events wait"), "the client let 3 events wait", ""),
+        (TimeoutError(), "the client took no frame for 10 s", ""),
+        (
+            ServerUnavailable("MongoDB is away"),
+            "the service cannot answer for now",
+            "MongoDB is away",
+        ),
+    ],
+)
+def test_a_socket_that_is_cut_off_tells_client_and_log_why(
+    fault: Exception,
+    reason: str,
+    logged: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A client that takes no frame makes the sending time out."""
+
+    class FaultyWebSocket(WebSocket):
+        async def send_text(self, data: str) -> None:
+            raise fault
+
+    monkeypatch.setattr(feed_sockets, "WebSocket", FaultyWebSocket)
+    with Service(LocalAccess()).client() as local:
+        assert closed(local) == (1013, reason)
+    assert caplog.messages == [f"GET /rooms/r/socket was cut off: {logged or reason}"]
+
+
+def test_a_reason_is_cut_to_the_bytes_that_a_close_frame_has(
+    local: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: Any) -> None:
+        raise RequestRefused(BUSY, "ä" * 100)
+
+    monkeypatch.setattr(feed_sockets, "RECHECK_SECONDS", 0.1)
+    with local.websocket_connect("/rooms/r/socket") as ann:
+        frame(ann, "opened")
+        monkeypatch.setattr(FeedSockets, "_authorize", refuse)
+        with pytest.raises(WebSocketDisconnect) as caught:
+            ann.receive_text()
+    assert (caught.value.code, caught.value.reason) == (1013, "ä" * 61)
 
 
 def bearer(subject: str | None) -> dict[str, str]:
