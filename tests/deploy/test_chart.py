@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,41 @@ def test_the_order_of_a_roll_out_is_that_which_check_names() -> None:
         *("serve", "last"),
     ]
     assert {*ORDER} == {*ROLES, "serve"}
+
+
+# Secrets of roles
+
+SHARED = {
+    "kafka": "kafka.credentials.secret",
+    "mongodb": "mongodb.urlSecret.secret",
+    "redis": "redis.urlSecret.secret",
+}
+OWN_ALONE = (
+    *(*LARGE, "--set", "autoscaling.enabled=false"),
+    *("--set", ",".join(f"{name}=" for name in SHARED.values())),
+)
+"""Each workload has users of its own, and there are no shared ones."""
+
+
+@pytest.mark.parametrize("files", ["true", "false"])
+def test_where_each_role_has_users_of_its_own_none_is_shared(files: str) -> None:
+    manifest = render(*OWN_ALONE, "--set", f"secretFiles={files}")
+    found = set(re.findall(r'(?:secretName|secretKeyRef:\s+name): "(.*?)"', manifest))
+    assert {"append-kafka", "decider-mongodb", "serve-redis", "topics-kafka"} <= found
+    assert not found & {"", "eventfleet-kafka", "eventfleet-mongodb", "eventfleet-redis"}
+
+
+@pytest.mark.parametrize("files", ["true", "false"])
+@pytest.mark.parametrize(
+    ("place", "part"),
+    [*product(["roles.append", "roles.snapshot", "serve"], SHARED), ("topics", "kafka")],
+)
+def test_a_user_that_is_neither_a_roles_own_nor_shared_is_asked_for(
+    place: str, part: str, files: str
+) -> None:
+    options = (*OWN_ALONE, "--set", f"{place}.secrets.{part}=,secretFiles={files}")
+    with pytest.raises(NotRendered, match=f"{SHARED[part]} is needed"):
+        render(*options)
 
 
 # Secrets as files

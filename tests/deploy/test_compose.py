@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 import click
 import pytest
 import yaml
+from starlette.requests import Request
 
 from eventfleet.cli import main
+from eventfleet.http import TokenAccess, load_key
 from eventfleet.runtime.settings import PREFIX, Settings
+from eventfleet.web.application import OPERATIONS
 from tests.deploy.compose_rules import is_fleet, problems, runs_once
 from tests.deploy.install import COMPOSE
 from tests.deploy.programs import found, output
@@ -254,3 +258,17 @@ def _sources(dashboard: Path) -> list[Any]:
             found.append(each["datasource"])
         waiting += [child for child in children if isinstance(child, dict | list)]
     return found
+
+
+# The trial's token
+
+
+def test_the_trials_token_does_what_the_service_offers_in_any_domain(tmp_path: Path) -> None:
+    made = runpy.run_path(str(FOLDER / "trial_token.py"))
+    key = tmp_path / "token-key"
+    token = made["new_token"](made["load_key"](key))
+    scope = {"type": "http", "headers": [(b"authorization", f"Bearer {token}".encode())]}
+    grant = TokenAccess(load_key(key)).grant(Request(scope))
+    rights = {each.right for each in OPERATIONS} & {"read", "write", "operate"}
+    assert len(rights) == 3
+    assert all(grant.allows("any", right) for right in rights)
