@@ -18,6 +18,7 @@ from eventfleet.runtime.topic_watch import SECTION
 from eventfleet.stores.readiness_report import ReadinessReason, ReasonKind, time_of
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.workers.agent import Agent
+from eventfleet.workers.faust_log import FAUST_LOGGER
 from eventfleet.workers.haltable_role import HaltableRole
 from eventfleet.workers.metrics import Meter
 from eventfleet.workers.owner import Ack, Owner
@@ -54,6 +55,8 @@ class RoleFailed(EventfleetError):
 class NothingToRecover(Recovery):  # type: ignore[misc]
     """Looks at nothing: there are no tables whose changelogs would have to be read."""
 
+    logger = FAUST_LOGGER
+
     @Recovery.task  # type: ignore[untyped-decorator]
     async def _slurp_changelogs(self) -> None: ...
 
@@ -64,6 +67,7 @@ class NothingToRecover(Recovery):  # type: ignore[misc]
 class PromptTables(TableManager):  # type: ignore[misc]
     """Starts at once: there are no tables, so there is no declaration to wait a second for."""
 
+    logger = FAUST_LOGGER
     _recovery: Recovery | None
 
     @property
@@ -88,6 +92,7 @@ class ConsumerOnly(BootStrategy):  # type: ignore[misc]
 class RoleApp(faust.App):  # type: ignore[misc]
     """Runs an agent, and the owners of the partitions that are assigned to it."""
 
+    logger = FAUST_LOGGER
     BootStrategy = ConsumerOnly
 
     def __init__(

@@ -75,6 +75,7 @@ def test_the_role_that_lacks_a_right_stops_alone_and_comes_back(fleet: GuardedFl
 
     fleet.acls.allow(*cases.values())
     assert worker.stop() == 1
+    assert "Traceback" not in worker.output()
     worker = started(fleet)
     fleet.command()
     wait_for(fleet.answers, "command of memos")

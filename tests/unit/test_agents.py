@@ -2,9 +2,11 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from mode import Service
 
 from eventfleet.domains.orders import orders
 from eventfleet.roles.append import AppendRole
@@ -23,7 +25,7 @@ from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.workers.agent import DomainAgent, WorkerContext
 from eventfleet.workers.agents import ROLES, agent_class
-from eventfleet.workers.app_runner import role_app
+from eventfleet.workers.app_runner import SILENT_LOGGERS, role_app
 from eventfleet.workers.metrics import Metrics
 from tests.unit.sync_domain import till
 
@@ -91,3 +93,19 @@ def test_an_agent_states_its_guarantee() -> None:
 def test_the_table_of_agents_imports_no_faust() -> None:
     code = "import eventfleet.cli, sys; sys.exit('faust' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def services(kind: type) -> Iterator[type]:
+    """All subclasses of a kind of service that are our own."""
+    for each in kind.__subclasses__():
+        if each.__module__.startswith("eventfleet."):
+            yield each
+        yield from services(each)
+
+
+def test_faust_logs_of_our_classes_where_it_is_silent() -> None:
+    """Else each error that ends one is a traceback beside our own report of it."""
+    found = {each.__name__: each.logger.name for each in services(Service)}  # type: ignore[attr-defined]
+    assert {"Consumer", "ConsumerThread", "RoleApp"} <= found.keys()
+    silent = {name for name, log in found.items() if log.partition(".")[0] in SILENT_LOGGERS}
+    assert silent == found.keys()

@@ -8,6 +8,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.workers.faust_log import FAUST_LOGGER
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.consumer_thread import ConsumerThread
 
@@ -18,6 +19,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
     A chunk is delivered if its session is the present one. Wherever a chunk may have been dropped,
     a new session begins. Offsets are committed as far as `ack` was called, and no further.
     """
+
+    logger = FAUST_LOGGER
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)

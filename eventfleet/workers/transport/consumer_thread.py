@@ -27,6 +27,7 @@ from eventfleet.stores.kafka.client_tasks import ended_tasks
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, translate_errors
 from eventfleet.stores.retry import OUTAGE, REQUEST
+from eventfleet.workers.faust_log import FAUST_LOGGER
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
 from eventfleet.workers.transport.fetched_records import fetch_log_records
 from eventfleet.workers.transport.rest import beat_patiently, fetch_patiently
@@ -100,6 +101,7 @@ class DaemonThread(WorkerThread):  # type: ignore[misc]
 class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Faust's consumer thread; fetches records into the partitions' buffers."""
 
+    logger = FAUST_LOGGER
     Worker = DaemonThread
 
     def __post_init__(self) -> None:
@@ -375,7 +377,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
             async with self._translating():
                 await self._ensure_consumer().commit(wanted)
         except StoreError as error:
-            self.log.warning("commit of %s failed: %s", self.config.group, error)
+            logger.warning("commit of %s failed: %s", self.config.group, error)
             return False
         return True
 
