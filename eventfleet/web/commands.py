@@ -57,6 +57,7 @@ from eventfleet.web.problems import (
 )
 from eventfleet.web.request_body import json_object
 from eventfleet.web.requests import (
+    ACTOR,
     CORRELATION_ID,
     PREFER,
     TRACEPARENT,
@@ -69,7 +70,6 @@ from eventfleet.web.responses import json_response
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 CAUSATION_ID = "X-Causation-ID"
-ACTOR = "X-Actor"
 REQUEST_PARTS = {"subject": "id", "id": IDEMPOTENCY_KEY, "data": "body", "value": "body"}
 """By a record's field: the part of the request that it comes from."""
 
@@ -141,17 +141,10 @@ def _send_options(context: RequestContext, command_id: str, *, is_new: bool) -> 
         expected_version=expected_version(request),
         correlation_id=header(request, CORRELATION_ID),
         causation_id=header(request, CAUSATION_ID),
-        actor=_actor(context),
+        actor=context.actor,
         traceparent=traceparent(request),
         timeout=context.limits.timeout_seconds * DECIDE_SHARE,
     )
-
-
-def _actor(context: RequestContext) -> str | None:
-    named = header(context.request, ACTOR)
-    if named is not None and not context.grant.names_actor:
-        raise invalid(ACTOR, "the actor is the token's subject")
-    return context.grant.actor if named is None else named
 
 
 def _wait_seconds(context: RequestContext, responder: "_Responder") -> float:

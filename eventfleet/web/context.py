@@ -15,8 +15,8 @@ from eventfleet.stores.contracts import EventStore
 from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.event import MAX_EVENT_BYTES
 from eventfleet.web.access import Grant
-from eventfleet.web.problems import UNKNOWN_AGGREGATE, UNKNOWN_DOMAIN, RequestRefused
-from eventfleet.web.requests import path_part
+from eventfleet.web.problems import UNKNOWN_AGGREGATE, UNKNOWN_DOMAIN, RequestRefused, invalid
+from eventfleet.web.requests import ACTOR, header, path_part
 
 
 class DomainServices(NamedTuple):
@@ -82,6 +82,17 @@ class RequestContext(NamedTuple):
     @property
     def aggregate_id(self) -> str:
         return path_part(self.request, "id")
+
+    @property
+    def actor(self) -> str | None:
+        """The caller: the token's subject, or, where no tokens are needed, whom X-Actor names.
+
+        RequestRefused: X-Actor beside a token. An operation that asks for it lists the header.
+        """
+        named = header(self.request, ACTOR)
+        if named is not None and not self.grant.names_actor:
+            raise invalid(ACTOR, "the actor is the token's subject")
+        return self.grant.actor if named is None else named
 
     async def require_aggregate(self) -> None:
         """Raises RequestRefused if no event of the aggregate is stored."""

@@ -22,6 +22,7 @@ from eventfleet.web.problems import (
     invalid,
 )
 from eventfleet.web.request_body import json_object
+from eventfleet.web.requests import ACTOR
 from eventfleet.web.responses import json_response
 
 UNKNOWN_CALLER = "unknown"
@@ -82,7 +83,7 @@ async def discard(context: RequestContext) -> Response:
     events behind it are redriven.
     """
     asked: DiscardFirst = await _body(context, DiscardFirst)
-    by = context.grant.actor or UNKNOWN_CALLER
+    by = context.actor or UNKNOWN_CALLER
     try:
         parked = await context.services.parked.discard(
             asked.role, asked.aggregate_id, asked.version, why=asked.why, by=by
@@ -128,6 +129,7 @@ OPERATIONS = [
         right="operate",
         handler=discard,
         responses={202: DiscardResult},
+        headers=(ACTOR,),
         problems=(UNKNOWN_DOMAIN, NOT_PARKED, BODY_LATE, TOO_LARGE, NOT_JSON),
         body=DiscardFirst,
     ),

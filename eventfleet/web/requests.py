@@ -14,7 +14,7 @@ HEADERS_SCOPE_KEY = "eventfleet.headers"
 """In a request's scope: the first header of each name. Looked up more cheaply than in starlette's
 own list."""
 
-CORRELATION_ID = "X-Correlation-ID"
+ACTOR, CORRELATION_ID = "X-Actor", "X-Correlation-ID"
 PREFER, TRACEPARENT = "Prefer", "traceparent"
 LENIENT_HEADERS = (PREFER, TRACEPARENT)
 """Headers that are ignored when malformed, as their standards demand."""

@@ -188,7 +188,10 @@ class Leave(Command):
 
 def decide(room: Room, command: Command, context: CommandContext) -> Event | Rejection:
     if not context.actor:
-        return Rejection("nobody is named as the sender: the command has no actor")
+        return Rejection(
+            "nobody is named as the sender: name an actor by a token's subject or, where no tokens "
+            "are needed, by X-Actor, --actor or a socket's ?sender="
+        )
     of_room: dict[str, Any] = {
         "room_id": context.aggregate_id,
         "sender_id": context.actor,

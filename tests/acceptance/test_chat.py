@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -23,6 +24,7 @@ from tests.acceptance.kafka_by_hand import wait_for
 GUIDE = (ROOT / "docs" / "guides" / "chat.md").read_text()
 CHAT, ROOMS = re.findall(r"EVENTFLEET_\w+=(examples\S+)", GUIDE)
 [COMMANDS] = re.findall(r"```json\n(.*?)```", GUIDE, re.DOTALL)
+[REQUESTS] = re.findall(r"```sh\nat=\S+\n(.*?)```", GUIDE, re.DOTALL)
 SERVICE_RESTART = 1012
 LONGER_THAN_A_CLAIM_SECONDS = 11.0
 
@@ -84,6 +86,22 @@ async def the_guides_commands(url: str) -> None:
         assert len(await ann.up_to(6)) == 6
 
 
+def the_guides_requests(url: str) -> None:
+    """A message by `curl`, whose sender has nothing to read, unlike others."""
+    lines = [f"at={url}; {line.replace('curl', 'curl -sS')}" for line in REQUESTS.splitlines()]
+    lines.append(lines[-1].replace("bob", "ann"))
+    said = [subprocess.check_output(["bash", "-c", line], text=True) for line in lines]
+    sent, messages, bob, ann = map(json.loads, said)
+    assert sent["outcome"] == "accepted"
+    [message] = messages["messages"]
+    assert (message["sender_id"], message["content"]) == ("ann", "hi")
+    assert (bob["unread"], ann["unread"]) == (1, 0)
+    with httpx.Client(base_url=url) as client:
+        nobodys = client.post("/domains/chat/lounge/commands/SendMessage", json={"content": "hi"})
+    assert nobodys.status_code == 409
+    assert "X-Actor" in nobodys.json()["detail"]
+
+
 async def what_is_no_command(client: ChatClient) -> None:
     for frame, field in (
         ("{", "frame"),
@@ -108,6 +126,7 @@ def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
         with commands_on_redis(fleet) as published:
             asyncio.run(a_talk(one.url, other.url))
             asyncio.run(the_guides_commands(one.url))
+            the_guides_requests(one.url)
         assert {"SendMessage", "EditMessage", "DeleteMessage", "Read"} <= published
         check_the_store(fleet)
         assert contents(one, "lobby") == contents(other, "lobby") == ["hi all", "ho"]

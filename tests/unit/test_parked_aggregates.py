@@ -130,6 +130,15 @@ async def test_redrives_and_discards_are_requested(shop: Web) -> None:
     assert second == RedriveRequest("o-2", 3)
 
 
+async def test_where_no_token_is_needed_x_actor_names_who_discards(shop: Web) -> None:
+    body = {"role": "relay", "aggregate_id": "o-1", "version": 3, "why": "a mistake"}
+    done = await shop.client.post(f"{PATH}/discard", json=body, headers={"X-Actor": "ann"})
+    assert done.status_code == 202
+    [request] = await shop.memory.dead_letters.requests("relay", 0, 10)
+    assert request.discard
+    assert request.discard.by == "ann"
+
+
 async def test_all_are_redriven_and_listed_where_the_request_says_so(shop: Web) -> None:
     done = await shop.client.post(f"{PATH}/redrive", json={"all": True})
     assert (done.status_code, done.json()) == (202, {"requested": 3})
