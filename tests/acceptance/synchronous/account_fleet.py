@@ -142,9 +142,14 @@ async def snapshot_of(fleet: Purses, purse: str, version: int) -> dict[str, Any]
 
 async def stored(fleet: Purses, purse: str, count: int) -> list[dict[str, Any]]:
     """Its events as `.stored` has them, once there are so many."""
+    return await on_topic(fleet, "stored", purse, count)
+
+
+async def on_topic(fleet: Purses, topic: str, purse: str, count: int) -> list[dict[str, Any]]:
+    """Its events as one of the domain's topics has them, once there are so many."""
     async with asyncio.timeout(90):
         while True:
-            passed = await asyncio.to_thread(fleet.topic_events, "stored")
+            passed = await asyncio.to_thread(fleet.topic_events, topic)
             events = [event for event in passed if event["subject"] == purse]
             if len(events) >= count:
                 return events

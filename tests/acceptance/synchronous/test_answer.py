@@ -15,6 +15,7 @@ from tests.acceptance.synchronous.account_fleet import (
     Purses,
     deposit,
     kept,
+    on_topic,
     opened,
     stored,
     withdraw,
@@ -54,12 +55,10 @@ async def test_manager_produces_event_to_the_stream(
     for outcome in (await deposit(service, purse, 10), await withdraw(service, purse, 3, fee=1)):
         assert isinstance(outcome, Accepted)
         assert outcome.published
-    produced = await asyncio.to_thread(fleet.topic_events, "events")
-    assert [
-        (event["id"], event["version"], event["type"])
-        for event in produced
-        if event["subject"] == purse
-    ] == [(event["_id"], event["version"], event["type"]) for event in kept(fleet, purse)[::2]]
+    produced = await on_topic(fleet, "events", purse, 2)
+    assert [(event["id"], event["version"], event["type"]) for event in produced] == [
+        (event["_id"], event["version"], event["type"]) for event in kept(fleet, purse)[::2]
+    ]
 
 
 async def test_all_events_of_a_command_are_placed_and_passed_on(
