@@ -141,13 +141,9 @@ class MongoEvents:
         ]
 
     async def tails(self, queries: Sequence[TailQuery], limit: int) -> list[Tail] | None:
-        keys = [EventKey(q.aggregate_id, each) for q in queries for each in (q.event_id, *q.seen)]
-        # Who reads all events of an aggregate has those of its keys.
-        read_whole = {query.aggregate_id for query in queries if not query.after}
+        keys = {EventKey(q.aggregate_id, each) for q in queries for each in (q.event_id, *q.seen)}
         above = [{"aggregate_id": q.aggregate_id, "version": {"$gt": q.after}} for q in queries]
-        if more := {key for key in keys if key.aggregate_id not in read_whole}:
-            above = [key_filter(more), *above]
-        found = self._events.find(above[0] if len(above) == 1 else {"$or": above}).sort(BY_VERSION)
+        found = self._events.find({"$or": [key_filter(keys), *above]}).sort(BY_VERSION)
         with operation("tails", self._events):
             documents = await found.limit(limit + len(keys) + 1).to_list(None)
         events = [(to_event(self._domain, each), is_parked(each)) for each in documents]

@@ -56,10 +56,6 @@ class MongoSnapshots:
     async def latest(
         self, aggregate_ids: Collection[str], shape: StateShape
     ) -> dict[str, Snapshot]:
-        if len(aggregate_ids) == 1:
-            (aggregate_id,) = aggregate_ids
-            newest = await self._newest({"aggregate_id": aggregate_id, **_shape_fields(shape)})
-            return {aggregate_id: newest} if newest else {}
         found: dict[str, Snapshot] = {}
         with operation("read_snapshots", self._snapshots):
             for ids in split_items(aggregate_ids):
@@ -78,9 +74,6 @@ class MongoSnapshots:
             **_shape_fields(shape),
             "version": {"$lte": version},
         }
-        return await self._newest(wanted)
-
-    async def _newest(self, wanted: Document) -> Snapshot | None:
         with operation("read_snapshots", self._snapshots):
             document = await self._snapshots.find_one(wanted, sort=list(NEWEST_FIRST.items()))
         return _snapshot(document) if document else None

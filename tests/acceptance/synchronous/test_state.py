@@ -86,7 +86,7 @@ def events_queries(fleet: Purses, purse: str) -> list[list[dict[str, Any]]]:
     """The alternatives of each query for a purse's latest state that was noted."""
     filters = [each.get("filter", {}) for each in fleet.queries("events")]
     about_purse = [each for each in filters if purse in json.dumps(each, default=str)]
-    return [list(each.get("$or", [each])) for each in about_purse]
+    return [list(each["$or"]) for each in about_purse if "$or" in each]
 
 
 # Querier ->> Manager: state or error; EventService ->> Provider: error
