@@ -33,6 +33,6 @@ for role in append snapshot relay project; do
         user "$role" "+publish $notices"
     fi
 done
-user command "$scripts $markers"
+user command "$scripts $markers ~${prefix}owner:$domain:*"
 user serve "$scripts $markers +subscribe $notices $feeds"
 user audit "+hmget %R~${prefix}life %R~${prefix}marker:$domain:*"

@@ -4,7 +4,8 @@ Takes proposed events. One round looks their ids up in the store, unless they ar
 produces what was noted and confirms it, each step once for all; one command of an aggregate a
 round. What a round leaves undecided (a note of another, a marker to be made anew, a note whose fate
 only append knows) goes on in the next, until the deadline. A produce that fails leaves its note
-standing: whoever comes next finishes it.
+standing: whoever comes next finishes it. The owner of a partition marks as the one that is noted
+beside the markers, so nothing is marked for it any more once its successor is noted there.
 """
 
 import random
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from eventfleet.deciders.append_watch import AppendWatch, NoWatch
 from eventfleet.deciders.decider import Answer, Permit
@@ -35,6 +37,7 @@ from eventfleet.stores.contracts import (
     Incarnation,
     LogWriter,
     Markers,
+    MarkOwner,
     MarkStatus,
     Note,
     StoredHead,
@@ -50,6 +53,7 @@ OK = MarkStatus.OK
 NOTED = (OK, MarkStatus.MINE, STALE)
 MISSING, AGAIN = MarkStatus.MISSING, MarkStatus.AGAIN
 REJECTED, DONE, LATE = MarkStatus.REJECTED, MarkStatus.DONE, MarkStatus.LATE
+DISOWNED = MarkStatus.DISOWNED
 NOTHING = StoredHead("", "")
 PASSING = ("", WAITING)
 """Why append parks an aggregate: it does so no longer or not quite yet, or is about to go on."""
@@ -108,6 +112,8 @@ class MarkerDecider:
         permit: Permit | None = None,
     ) -> None:
         """Answer each by its index, as soon as it is decided; Unavailable at the deadline."""
+        if permit and not (commands or permit.marks_as):
+            await self._note_owner(permit, await self._guard.incarnation())
         try:
             pending = self._first_of_each_aggregate(commands, deadline, answer)
             await self._decide(pending, deadline, permit)
@@ -182,15 +188,15 @@ class MarkerDecider:
         at once."""
         pending = self._in_time(pending)
         incarnation = await self._guard.incarnation()
+        if permit:
+            await self._note_owner(permit, incarnation)
         await self._resolve([p for p in pending if p.unconfirmed])
         ready = await self._unstored(self._ready(pending, incarnation))
         ready = await self._refuse_parked(ready) if self._guard.parked else ready
         if not ready:
             return False
-        if permit:
-            await permit()
         had_basis = any(p.basis for p in ready)
-        await self._mark(ready, incarnation)
+        await self._mark(ready, incarnation, permit.marks_as if permit else None)
         await self._verify_rejections(
             [p for p in ready if p.marked.status is REJECTED and not p.decided], incarnation
         )
@@ -202,7 +208,24 @@ class MarkerDecider:
         # A marker that was made in this round is younger than what was seen before it.
         if again or had_basis:
             await self._guard.refresh_incarnation()
+        if permit and any(p.marked.status is DISOWNED for p in ready):
+            permit.marks_as = None
+            await permit()
         return again
+
+    async def _note_owner(self, permit: Permit, incarnation: Incarnation) -> None:
+        """Be noted beside the markers, before anything is decided, and anew when the note is lost.
+
+        The order matters: an owner that may still write after its note was there before its
+        successor was, and its successor's note takes its place. The id is new at each note: no mark
+        that is still under way becomes good again by it.
+        """
+        if permit.marks_as:
+            return
+        owner = MarkOwner(permit.partition, str(UUID(int=random.getrandbits(128))))
+        await self._markers.note_owner(owner, incarnation)
+        await permit()
+        permit.marks_as = owner
 
     def _in_time(self, pending: Sequence[PendingCommand]) -> list[PendingCommand]:
         """Answer Unavailable to those whose deadline has passed; the others remain."""
@@ -255,11 +278,14 @@ class MarkerDecider:
         found = await self._letters.find(ParkedQuery("append", aggregate_id), 1)
         return found[0].reason if found else ""
 
-    async def _mark(self, ready: Sequence[PendingCommand], incarnation: Incarnation) -> None:
+    async def _mark(
+        self, ready: Sequence[PendingCommand], incarnation: Incarnation, owner: MarkOwner | None
+    ) -> None:
         """Mark them, and answer what is decided by that."""
+        marker_time = self._guard.marker_time
         try:
             marks = await self._markers.mark(
-                [p.mark_request(incarnation, self._guard.marker_time(p.deadline)) for p in ready]
+                [p.mark_request(incarnation, marker_time(p.deadline), owner) for p in ready]
             )
         except errors.ServerUnavailable:
             for command in ready:

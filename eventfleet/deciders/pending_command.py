@@ -11,6 +11,7 @@ from eventfleet.deciders.outcomes import Accepted, IdReused, Outcome, Rejected, 
 from eventfleet.deciders.proposed_event import ProposedEvent, is_too_large
 from eventfleet.stores.contracts import (
     Incarnation,
+    MarkOwner,
     MarkRequest,
     MarkResult,
     MarkStatus,
@@ -84,11 +85,13 @@ class PendingCommand:
         self.decided = True
         self._answer(self.index, outcome)
 
-    def mark_request(self, incarnation: Incarnation, deadline: float) -> MarkRequest:
+    def mark_request(
+        self, incarnation: Incarnation, deadline: float, owner: MarkOwner | None
+    ) -> MarkRequest:
         """Return the request that marks the command until a deadline, in the markers' time."""
         event, seen, basis = self.event, self.basis_incarnation or incarnation, self.basis
         fields = self.aggregate_id, event.id, event.type, self.value, self.allowed, seen, basis
-        return make_tuple(MarkRequest, (*fields, deadline))
+        return make_tuple(MarkRequest, (*fields, deadline, owner))
 
     def notify(self, address: str) -> None:
         """Have append send the notice of the event to an address, where the event has room."""

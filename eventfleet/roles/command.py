@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID
 
 from eventfleet.deciders.command_parser import ParsedCommand, parse_decoded_command
-from eventfleet.deciders.decider import Decider
+from eventfleet.deciders.decider import Decider, Permit
 from eventfleet.deciders.failures import decide_failed
 from eventfleet.deciders.fast_command_decoder import FastCommandDecoder
 from eventfleet.deciders.outcomes import (
@@ -73,6 +73,7 @@ class CommandRole:
         self._domain, self._partition, self._decider = domain, partition, decider
         self._writer, self._clock = writer, clock
         self._registry, self._owner = registry, ""
+        self._permit = Permit(partition, self._check_owner)
         self._start = RoleStart(registry, domain.name, ROLE, partition)
         self._decide_timeout = decide_timeout
         self._decided: dict[int, Outcome] = {}  # by offset, of a chunk that is not committed yet
@@ -80,11 +81,15 @@ class CommandRole:
         self._replies = domain.topics.replies
 
     async def open(self) -> int:
-        """Take the partition over, and be noted as the one who decides its commands."""
-        offset = await self._start.take_over(self._writer)
+        """Be noted as the one who decides the partition's commands, and take it over.
+
+        The order matters: an owner that is noted after its fence may be so after its successor has
+        decided and committed, and would decide the same commands again.
+        """
         self._owner = str(UUID(int=random.getrandbits(128)))
+        self._permit = Permit(self._partition, self._check_owner)
         await self._registry.note_owner(ROLE, self._partition, self._owner)
-        return offset
+        return await self._start.take_over(self._writer)
 
     async def _check_owner(self) -> None:
         """Fenced when another has taken the partition over.
@@ -207,10 +212,9 @@ class CommandRole:
                 offset = undecided[index][0]
                 self._note(offset, commands[offset][0], outcome)
 
-        if undecided:
-            deadline = self._clock.steady() + self._decide_timeout
-            parsed_commands = [parsed for _, parsed in undecided]
-            await self._decider.decide(parsed_commands, deadline, answer, self._check_owner)
+        deadline = self._clock.steady() + self._decide_timeout
+        parsed_commands = [parsed for _, parsed in undecided]
+        await self._decider.decide(parsed_commands, deadline, answer, self._permit)
         if unanswered:
             raise ServerUnavailable(unanswered[0].reason)
 

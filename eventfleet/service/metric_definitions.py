@@ -243,8 +243,8 @@ LABEL_VALUES = {
     "reason": "the rejection's reason; after 100 different ones of a domain and role, `other`",
     "rule": "the kind of rule: `every`, `after`, `on`, `size`, the class's name for a rule of your"
     " own; `&` and `~` join them as in the declaration, of `|` it is the side that holds",
-    "status": "of markers: `ok`, `mine`, `done`, `rejected`, `busy`, `stale`, `missing`, `again`;"
-    " of HTTP: the response's status",
+    "status": "of markers: `ok`, `mine`, `done`, `rejected`, `busy`, `stale`, `missing`, `late`,"
+    " `disowned`, `again`; of HTTP: the response's status",
     "outcome": "`accepted`, `rejected`, `repeated`, `conflict`, `failed`, `unavailable`",
     "route": "the operations' paths as templates, such as `/domains/{domain}/{id}/state`, or"
     " `none`",

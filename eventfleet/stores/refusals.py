@@ -63,6 +63,7 @@ class OperationRefusals:
 OF_COMMANDS: Final = {
     ("kafka", "produce"): OperationRefusals("Kafka", "produce"),
     ("mongodb", "put"): OperationRefusals("MongoDB", "put"),
+    ("redis", "note_owner"): OperationRefusals("Redis", "note_owner"),
     ("redis", "mark"): OperationRefusals("Redis", "mark"),
     ("redis", "claim"): OperationRefusals("Redis", "claim"),
 }

@@ -32,8 +32,8 @@ OPERATIONS: Final = {
         "prepare",
     ),
     "redis": (
-        *("mark", "confirm", "withdraw", "drop", "read", "incarnation", "publish", "claim"),
-        "prepare",
+        *("mark", "confirm", "withdraw", "drop", "read", "incarnation", "note_owner"),
+        *("publish", "claim", "prepare"),
     ),
 }
 """The operations of each server. There are no others, so that the metrics stay few."""

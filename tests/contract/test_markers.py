@@ -12,6 +12,7 @@ from eventfleet.stores.contracts import (
     CurrentMarker,
     Incarnation,
     Markers,
+    MarkOwner,
     MarkRequest,
     MarkResult,
     MarkStatus,
@@ -220,6 +221,53 @@ async def test_past_its_deadline_nothing_is_noted(desk: MarkerServer) -> None:
     follower = mark("e2", await client.incarnation())._replace(deadline=incarnation.now)
     assert await client.mark([follower]) == [MarkResult(MarkStatus.LATE)]
     assert (await client.read(["a"]))["a"].event_id == "e1"
+
+
+# Owners
+
+
+async def test_nothing_is_noted_for_an_owner_once_another_is_noted(desk: MarkerServer) -> None:
+    client, other = desk.client(SHORT_LEASE), desk.client(SHORT_LEASE)
+    former, latest = MarkOwner(0, "former"), MarkOwner(0, "latest")
+    assert await verdict(client, "e1", owner=former) is MarkStatus.DISOWNED
+    await client.note_owner(former, await client.incarnation())
+    noted = await decide(client, "e1", basis=PLACED, owner=former)
+    assert noted.status is MarkStatus.OK
+    await other.note_owner(latest, await other.incarnation())
+    refused = MarkResult(MarkStatus.DISOWNED)
+    assert await decide(client, "e1", owner=former) == refused
+    assert await decide(client, "e2", owner=former) == refused
+    assert await decide(client, "b1", aggregate_id="b", basis=PLACED, owner=former) == refused
+    assert set(await client.read(["a", "b"])) == {"a"}
+    assert await settle(other, noted)
+    assert await decide(client, "e2", owner=former, allowed=frozenset()) == refused
+    assert await verdict(other, "e2", owner=latest) is MarkStatus.OK
+
+
+async def test_who_has_no_owner_marks_whoever_is_noted(desk: MarkerServer) -> None:
+    client = desk.client()
+    await client.note_owner(MarkOwner(0, "one"), await client.incarnation())
+    assert await verdict(client, "e1", basis=PLACED) is MarkStatus.OK
+
+
+async def test_partitions_and_domains_have_owners_of_their_own(desk: MarkerServer) -> None:
+    client, other = desk.client(), desk.client(domain=f"{desk.domain}2")
+    owner = MarkOwner(1, "one")
+    await client.note_owner(owner, await client.incarnation())
+    await client.note_owner(MarkOwner(11, "another"), await client.incarnation())
+    await other.note_owner(MarkOwner(1, "another"), await other.incarnation())
+    assert await verdict(client, "e1", basis=PLACED, owner=owner) is MarkStatus.OK
+
+
+@pytest.mark.parametrize("from_dump", [False, True])
+async def test_in_another_life_an_owner_is_noted_anew(lone: MarkerServer, from_dump: bool) -> None:
+    client, owner = lone.client(), MarkOwner(0, "one")
+    await client.note_owner(owner, await client.incarnation())
+    lone.server.restart(lone.server.dump() if from_dump else None)
+    incarnation = await revived(client)
+    assert await verdict(client, "e1", basis=PLACED, owner=owner) is MarkStatus.DISOWNED
+    await client.note_owner(owner, incarnation)
+    assert await verdict(client, "e1", basis=PLACED, owner=owner) is MarkStatus.OK
 
 
 # Without a marker

@@ -66,3 +66,9 @@ def test_rights_on_redis_are_on_names_behind_the_prefix(passwords: Path) -> None
     for sign in ("~", "&"):
         expected = expected.replace(f" {sign}", f" {sign}{STAGING}")
     assert prefixed == expected.replace(" %R~", f" %R~{STAGING}")
+
+
+def test_command_alone_may_note_owners(passwords: Path) -> None:
+    lines = run("redis-users.sh", "orders", str(passwords), TOPIC_PREFIX=STAGING).splitlines()
+    may = [line.split()[1] for line in lines if f"~{STAGING}owner:orders:*" in line.split()]
+    assert may == [f"{STAGING}orders-command"]

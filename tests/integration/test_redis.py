@@ -17,6 +17,7 @@ from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import (
     Claim,
     Incarnation,
+    MarkOwner,
     MarkRequest,
     MarkResult,
     MarkStatus,
@@ -120,15 +121,19 @@ async def test_keys_of_another_kind_are_an_operators_matter(
     assert (await noted(markers, "b1", "b")).status is MarkStatus.OK
 
 
-async def test_only_a_marker_with_a_note_and_the_life_have_no_expiry(
+async def test_only_a_marker_with_a_note_the_life_and_owners_have_no_expiry(
     redis: Redis, markers: RedisMarkers
 ) -> None:
-    keys = "life", "marker:t:a", "done:t:e1"
+    keys = "life", "owner:t:0", "marker:t:a", "done:t:e1"
+    incarnation = await markers.incarnation()
+    await markers.note_owner(MarkOwner(0, "one"), incarnation)
     marked = await noted(markers, "e1")
-    assert [int(redis.execute(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, False, True]
-    await markers.confirm([Note("a", "e1", marked.prev)], await markers.incarnation())
-    assert [int(redis.execute(f"PTTL {key}")[1:]) > 0 for key in keys] == [False, True, True]
-    assert [redis.execute(f"EXISTS {key}") for key in keys] == [":1"] * 3
+    lasting = [int(redis.execute(f"PTTL {key}")[1:]) < 0 for key in keys]
+    assert lasting == [True, True, True, False]
+    await markers.confirm([Note("a", "e1", marked.prev)], incarnation)
+    lasting = [int(redis.execute(f"PTTL {key}")[1:]) < 0 for key in keys]
+    assert lasting == [True, True, False, False]
+    assert [redis.execute(f"EXISTS {key}") for key in keys] == [":1"] * 4
 
 
 async def test_times_are_compared_to_the_microsecond(redis: Redis, markers: RedisMarkers) -> None:
@@ -332,11 +337,13 @@ async def test_all_keys_begin_with_the_prefix(redis: Redis, prefix: str) -> None
     markers = RedisMarkers(redis.url, "t", TERMS, timeout=TIMEOUT, prefix=prefix)
     channels = RedisChannels(redis.url, timeout=TIMEOUT, prefix=prefix)
     marked = await noted(markers, "e1")
-    await markers.confirm([Note("a", "e1", marked.prev)], await markers.incarnation())
+    incarnation = await markers.incarnation()
+    await markers.confirm([Note("a", "e1", marked.prev)], incarnation)
+    await markers.note_owner(MarkOwner(11, "one"), incarnation)
     life = await channels.incarnation()
     await channels.claim([Claim("claims.c", life.id, life.now + 60)])
     await markers.check_writable()
-    names = "life", "marker:t:a", "done:t:e1", "done:t:readiness", "claims.c"
+    names = "life", "marker:t:a", "done:t:e1", "done:t:readiness", "owner:t:11", "claims.c"
     assert [redis.execute(f"EXISTS {prefix}{name}") for name in names] == [":1"] * len(names)
     assert redis.execute("DBSIZE") == f":{len(names)}"
     for each in (markers, channels):

@@ -24,7 +24,15 @@ from click.testing import CliRunner, Result
 from eventfleet.cli import main
 from eventfleet.runtime.connections import create_missing_topics
 from eventfleet.runtime.settings import PREFIX, Settings
-from eventfleet.stores.contracts import MarkRequest, MarkStatus, Note, Notice, Stage, StoredHead
+from eventfleet.stores.contracts import (
+    MarkOwner,
+    MarkRequest,
+    MarkStatus,
+    Note,
+    Notice,
+    Stage,
+    StoredHead,
+)
 from eventfleet.stores.errors import (
     AccessFault,
     AccessRefused,
@@ -435,7 +443,12 @@ LACKING = {
     "scripts": ("command", ["-evalsha"], "evalsha"),
     "loading them": ("command", ["-script|load"], "script"),
     "a command of a script": ("command", ["-hset"], "lacks a right"),
-    "keys": ("command", ["resetkeys", "~life"], "lacks a right"),
+    "keys": ("command", ["resetkeys", "~life", f"~owner:{DOMAIN}:*"], "lacks a right"),
+    "keys of owners": (
+        "command",
+        ["resetkeys", "~life", f"~marker:{DOMAIN}:*", f"~done:{DOMAIN}:*"],
+        "lacks a right",
+    ),
     "information": ("command", ["-info"], "info"),
     "publishing": ("append", ["-publish"], "publish"),
     "channels": ("append", ["resetchannels"], "channel"),
@@ -455,8 +468,12 @@ def test_a_right_that_is_missing_on_redis_is_named(
                 await notices.publish({"notices:c": [Notice("e1", Stage.APPENDED)]})
             else:
                 incarnation = await markers.incarnation()
-                basis = StoredHead("", "")
-                request = MarkRequest("a", uuid4().hex, "Posted", b"v", None, incarnation, basis)
+                owner = MarkOwner(0, uuid4().hex)
+                await markers.note_owner(owner, incarnation)
+                request = MarkRequest(
+                    *("a", uuid4().hex, "Posted", b"v", None, incarnation, StoredHead("", "")),
+                    owner=owner,
+                )
                 assert (await markers.mark([request]))[0].status is MarkStatus.OK
                 await markers.withdraw([Note("a", request.event_id, "")], incarnation)
         finally:

@@ -45,6 +45,8 @@ from tests.simulation.story import tell
 
 PATIENCE = 6000
 MAX_LISTED = 100
+MAX_STALLS = 10
+"""More of those who decide the topic's commands would keep each other from it for long."""
 
 
 class ScheduledCommand(NamedTuple):
@@ -327,14 +329,18 @@ class MarkerSchedule:
             self.scheduler.trace.append(("operator", "asks for", (parked, why)))
             drive(self.world.letters.request(parked, why))
 
-    def _hesitate(self, partition: int) -> None:
+    def _hesitate(self, partition: int, method: str) -> None:
         """Who decides the commands of a partition stands still while its successor does; and a
         service changes the state behind that."""
         running = self.scheduler.running
         slot = next(task.slot for task in self.scheduler.tasks if task.name == running)
-        if self.quiet or not self.scheduler.chance(self.scenario.hesitates):
+        what, scheduler = "who decides stands still with commands in hand", self.scheduler
+        enough = self.quiet or scheduler.counts[what] == MAX_STALLS
+        if enough or method != self.world.hesitates_at:
             return
-        self.scheduler.count("who decides stands still with commands in hand")
+        if not scheduler.chance(self.scenario.hesitates):
+            return
+        scheduler.count(what)
         steps = self.random.randint(150, 500)
         for task in self._of(slot):
             self.scheduler.stall(task, steps)

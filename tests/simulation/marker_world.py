@@ -58,6 +58,8 @@ TERMS = MarkerTimeouts(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
 NEW_CODE = 0.5
 """How many owners of append have mended code, while others have old code."""
+HESITATES_AT = ("find", "mark", "note_owner")
+"""Calls at which who decides the topic's commands may stand still."""
 MAX_TICKS_SECONDS = 0.01
 """Where the clock is further back than that, it was set back."""
 PRODUCE = 8.0
@@ -208,9 +210,30 @@ class DeskStore(HesitantStore):
 
     async def find(self, keys: Collection[EventKey]) -> dict[EventKey, EventRecord]:
         found: dict[EventKey, EventRecord] = await self._find(keys)
-        self._world.hesitate(self._partition)
+        self._world.hesitate(self._partition, "find")
         await checkpoint()
         return found
+
+
+class Desk(Remote):
+    """A server as the one who decides a partition's commands calls it, and may stand still before
+    some calls: in a schedule before those of one method."""
+
+    def __init__(self, inner: Any, world: "MarkerWorld", partition: int, *methods: str) -> None:
+        super().__init__(inner, world.faults)
+        self._world, self._partition, self._methods = world, partition, methods
+
+    def _calling(self, method: str, call: Any) -> Any:
+        calling = super()._calling(method, call)
+        return self._hesitating(method, calling) if method in self._methods else calling
+
+    def _hesitating(self, method: str, calling: Any) -> Any:
+        async def hesitating(*args: Any) -> Any:
+            self._world.hesitate(self._partition, method)
+            await checkpoint()
+            return await calling(*args)
+
+        return hesitating
 
 
 class SimulatedService:
@@ -225,6 +248,8 @@ class SimulatedService:
         markers: Any = Remote(
             MemoryMarkers(world.redis, items.name, TERMS, checkpoint), world.faults
         )
+        if decides is not None:
+            markers = Desk(markers.inner, world, decides, "note_owner", "mark")
         reader: Any = Remote(MemoryReader(world.log, checkpoint), world.faults)
         store: Any = HesitantStore(world) if decides is None else DeskStore(world, decides)
         network: Any = Remote(Network(world), world.faults)
@@ -358,7 +383,8 @@ class MarkerWorld:
         self.watches: list[SimulatedWatch] = []
         self.assigned: dict[int, SimulatedService] = {}
         """Who is to decide the commands of each partition."""
-        self.hesitate: Callable[[int], None] = lambda partition: None
+        self.hesitate: Callable[[int, str], None] = lambda partition, method: None
+        self.hesitates_at = self.random.choice(HESITATES_AT) if scenario.hesitates else ""
         self.poison: dict[str, bool] = {}
 
     def is_poison(self, event: EventRecord) -> bool:
@@ -432,7 +458,7 @@ class MarkerWorld:
         self.assigned[partition] = service
         source = consumer_group(PREFIX, items.name, "command"), TOPICS.commands, partition
         writer = Shaky(MemoryTransactionalWriter(self.log, *source, checkpoint), self.faults)
-        registry: Any = Remote(self.events.registry, self.faults)
+        registry: Any = Desk(self.events.registry, self, partition, "note_owner")
         role = self.scenario.parts.command(
             *(items, partition, service.marking, registry, writer, service.clock),
             decide_timeout=timedelta(seconds=DEADLINE),

@@ -21,6 +21,7 @@ from eventfleet.roles.command import CommandRole
 from eventfleet.stores.contracts import (
     Head,
     Incarnation,
+    MarkOwner,
     MarkRequest,
     MarkResult,
     MarkStatus,
@@ -301,10 +302,20 @@ class AsksForNoOwner(CommandRole):
         """Whoever it is."""
 
 
-class AsksBeforeItLooksUp(MarkerDecider):
-    """Without: it is asked for between what is looked up and the mark."""
+class MarksForAnyOwner(MemoryRedis):
+    """Without: a mark of an owner after whom another was noted is refused."""
 
-    async def _round(self, pending: Sequence[PendingCommand], permit: Permit | None) -> bool:
-        if permit:
-            await permit()
-        return await super()._round(pending, None)
+    def _is_noted(self, domain: str, owner: MarkOwner, incarnation: Incarnation) -> bool:
+        return True
+
+
+class AsksBeforeItIsNoted(MarkerDecider):
+    """Without: the registry is asked for the owner after its note beside the markers."""
+
+    async def _note_owner(self, permit: Permit, incarnation: Incarnation) -> None:
+        await permit()
+        await super()._note_owner(replace(permit, check=_agree), incarnation)
+
+
+async def _agree() -> None:
+    """Whoever it is."""

@@ -9,6 +9,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_plan import AppendItem, Plan, head_of
 from eventfleet.roles.append_reader import AppendHeads, AppendReader
+from eventfleet.roles.command import CommandRole
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.relay import RelayRole
@@ -329,3 +330,25 @@ class TakesTheDuplicateFirst(ReplicatedEvents):
 
     def _both(self, clash: Duplicate, unsafe: ServerUnavailable) -> Exception:
         return clash
+
+
+class IsNotedAfterItsFence(CommandRole):
+    """Without: the one who decides a partition's commands is noted before its fence."""
+
+    async def open(self) -> int:
+        offset, start = await self._start.take_over(self._writer), self._start
+        self._start = TakenOver(offset)  # type: ignore[assignment]
+        try:
+            return await super().open()
+        finally:
+            self._start = start
+
+
+class TakenOver:
+    """The start of a role that has its offset already."""
+
+    def __init__(self, offset: int) -> None:
+        self._offset = offset
+
+    async def take_over(self, writer: object) -> int:
+        return self._offset

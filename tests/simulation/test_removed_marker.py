@@ -69,10 +69,20 @@ RULES = {
     "who marks is the owner of the command's partition": (
         MarkerParts(command=markers_without_rules.AsksForNoOwner),
         DESKS,
+        {"refused but stored", "stuck"},  # for they take each other's place again and again
+    ),
+    "a mark names the latest owner that was noted beside the markers": (
+        MarkerParts(redis=markers_without_rules.MarksForAnyOwner),
+        DESKS,
         {"refused but stored"},
     ),
-    "the owner is asked for between the look-up and the mark": (
-        MarkerParts(marking=markers_without_rules.AsksBeforeItLooksUp),
+    "an owner is noted beside the markers before it is asked for": (
+        MarkerParts(marking=markers_without_rules.AsksBeforeItIsNoted),
+        DESKS,
+        {"refused but stored"},
+    ),
+    "an owner is noted before it fences the one before it": (
+        MarkerParts(command=roles_without_rules.IsNotedAfterItsFence),
         DESKS,
         {"refused but stored"},
     ),

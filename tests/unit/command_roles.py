@@ -33,6 +33,8 @@ class ScriptedDecider:
     async def decide(
         self, intents: Sequence[ProposedEvent], deadline: datetime, answer: Answer, _: object
     ) -> None:
+        if not intents:
+            return
         script, names = self.scripts.pop(0), [str(i.event.causation_id) for i in intents]
         self.asked.append(names)
         for index, name in reversed(list(enumerate(names))):

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from eventfleet.deciders import event_publisher
+from eventfleet.deciders.decider import Permit
 from eventfleet.deciders.outcomes import (
     Accepted,
     Conflict,
@@ -577,13 +578,16 @@ async def test_a_command_waits_for_a_stream_that_does_not_keep_up(
 async def test_a_roles_command_waits_for_the_stream(
     desk: SyncFixture, stream: asyncio.Event
 ) -> None:
-    async def permit() -> None:
+    async def agree() -> None:
         pass
 
     outcomes: list[Outcome] = []
     deadline = desk.clock.steady() + timedelta(seconds=0.1)
     await desk.manager.decide(
-        [ask("PutIn", cents=1)], deadline, lambda _, outcome: outcomes.append(outcome), permit
+        [ask("PutIn", cents=1)],
+        deadline,
+        lambda _, outcome: outcomes.append(outcome),
+        Permit(0, agree),
     )
     assert [isinstance(each, Accepted) and each.published for each in outcomes] == [False]
 

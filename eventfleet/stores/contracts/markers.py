@@ -19,6 +19,7 @@ class MarkStatus(Enum):
     STALE = "stale"  # another event is noted, for longer than the lease: finish it first
     MISSING = "missing"  # there is no marker of this incarnation: repeat with a basis
     LATE = "late"  # the deadline has passed
+    DISOWNED = "disowned"  # its owner is not the one noted in this incarnation
     AGAIN = "again"  # the read of the store behind the request is too old: read again
 
 
@@ -42,13 +43,21 @@ class StoredHead(NamedTuple):
     event_id: str
 
 
+class MarkOwner(NamedTuple):
+    """The owner of a partition of commands, by an id that is noted once only."""
+
+    partition: int
+    id: str
+
+
 class MarkRequest(NamedTuple):
     """A request to check one event against its aggregate's marker, and to note it there.
 
     `allowed`: the types that the event may follow, the empty string standing for no event; None
     allows any. `value`: the event's bytes without `prev`. `incarnation.now`: a time before the read
     of the event store that found the event new (and, with a `basis`, found what precedes it). Past
-    its `deadline`, in seconds of the markers' clock, nothing is noted.
+    its `deadline`, in seconds of the markers' clock, nothing is noted, nor for an `owner` after
+    whom another was noted; a request without one, such as a service's, has no owner to be.
     """
 
     aggregate_id: str
@@ -59,6 +68,7 @@ class MarkRequest(NamedTuple):
     incarnation: Incarnation
     basis: StoredHead | None = None
     deadline: float = inf
+    owner: MarkOwner | None = None
 
 
 class MarkResult(NamedTuple):
@@ -121,6 +131,9 @@ class Markers(Protocol):
 
         Reads only; one pipeline.
         """
+
+    async def note_owner(self, owner: MarkOwner, incarnation: Incarnation) -> None:
+        """Note who marks for a partition in this incarnation, in place of the one before."""
 
     async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
         """Check and note each event, in order, each atomically; one pipeline."""

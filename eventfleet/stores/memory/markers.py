@@ -9,6 +9,7 @@ from typing import NamedTuple
 from eventfleet.stores.contracts import (
     CurrentMarker,
     Incarnation,
+    MarkOwner,
     MarkRequest,
     MarkResult,
     MarkStatus,
@@ -46,11 +47,13 @@ class Marker:
 
 @dataclass
 class RedisData:
-    """The data set of a server. `sentinel`: the incarnation's id, run and beginning."""
+    """The data set of a server. `sentinel`: the incarnation's id, run and beginning; `owners`: of
+    each domain's partitions, with the incarnation's id."""
 
     sentinel: tuple[str, int, float] | None = None
     markers: dict[tuple[str, str], Marker] = field(default_factory=dict)
     done: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
+    owners: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
 
 
 class MemoryRedis:
@@ -102,11 +105,16 @@ class MemoryRedis:
         prev = marker.note.prev if marker.note else ""
         return CurrentMarker(marker.type, marker.last_event_id, marker.note is not None, prev)
 
+    def note_owner(self, domain: str, owner: MarkOwner, incarnation: Incarnation) -> None:
+        self.data.owners[domain, owner.partition] = incarnation.id, owner.id
+
     def mark(self, domain: str, request: MarkRequest, timeouts: MarkerTimeouts) -> MarkResult:
         now, key = self._time(), (domain, request.aggregate_id)
         age = now - request.incarnation.now
         if not self.is_current(request.incarnation) or not 0 <= age <= timeouts.expiry / 2:
             return MarkResult(MarkStatus.AGAIN)
+        if request.owner and not self._is_noted(domain, request.owner, request.incarnation):
+            return MarkResult(MarkStatus.DISOWNED)
         if now >= request.deadline:
             return MarkResult(MarkStatus.LATE)
         marker = self._marker(key, request.incarnation, now)
@@ -199,6 +207,9 @@ class MemoryRedis:
         exactly = marker and marker.note and marker.note[:2] == (note.event_id, note.prev)
         return marker if marker and exactly else None
 
+    def _is_noted(self, domain: str, owner: MarkOwner, incarnation: Incarnation) -> bool:
+        return self.data.owners.get((domain, owner.partition)) == (incarnation.id, owner.id)
+
     def _is_done(self, domain: str, event_id: str, incarnation: Incarnation, now: float) -> bool:
         name, expires_at = self.data.done.get((domain, event_id), ("", 0.0))
         return self.is_current(incarnation) and name == incarnation.id and expires_at > now
@@ -237,6 +248,11 @@ class MemoryMarkers:
         await self._yield_point()
         found = {key: self._server.read(self._domain, key) for key in aggregate_ids}
         return {key: marker for key, marker in found.items() if marker}
+
+    async def note_owner(self, owner: MarkOwner, incarnation: Incarnation) -> None:
+        await self._yield_point()
+        self._server.note_owner(self._domain, owner, incarnation)
+        await self._yield_point()
 
     async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
         results = []

@@ -8,6 +8,7 @@ from typing import Any
 from eventfleet.stores.contracts import (
     CurrentMarker,
     Incarnation,
+    MarkOwner,
     MarkRequest,
     MarkResult,
     MarkStatus,
@@ -36,6 +37,8 @@ OK, REJECTED = MarkStatus.OK, MarkStatus.REJECTED
 WITH_NOTE = (MarkStatus.MINE, MarkStatus.STALE)
 NEVER = 1e12
 """Later than each deadline, in seconds since 1970."""
+Words = tuple[int | bytes, ...]
+"""What a template takes: the length and bytes of each word."""
 _POLICY = re.compile(rb"^maxmemory_policy:(\S+)", re.MULTILINE)
 
 
@@ -56,8 +59,11 @@ class RedisMarkers:
         self._confirm = Script(CONFIRM, expiry=_ms(expiry), memory=_ms(memory))
         self._pool = SessionPool(url, timeout, (INCARNATION, self._mark, self._confirm, WITHDRAW))
         self._label = f"markers of {domain}"
-        kinds = "life", f"marker:{domain}:", f"done:{domain}:"
-        self._life, self._marker, self._done = (f"{prefix}{kind}".encode() for kind in kinds)
+        kinds = "marker", "done", "owner"
+        self._life = f"{prefix}life".encode()
+        self._marker, self._done, self._owner = (
+            f"{prefix}{kind}:{domain}:".encode() for kind in kinds
+        )
 
     async def prepare(self) -> None:
         async with self._pool.session("prepare", "Redis' settings") as session:
@@ -94,6 +100,11 @@ class RedisMarkers:
             if life is not None and life == current
         }
 
+    async def note_owner(self, owner: MarkOwner, incarnation: Incarnation) -> None:
+        noted = f"{incarnation.id} {owner.id}"
+        async with self._pool.session("note_owner", self._label) as session:
+            await session.call([("SET", self._owner_key(owner), noted)])
+
     async def mark(self, requests: Sequence[MarkRequest]) -> list[MarkResult]:
         calls = partial(self._pack_requests, requests)
         async with self._pool.session("mark", self._label) as session:
@@ -125,22 +136,32 @@ class RedisMarkers:
     def _pack_requests(self, requests: Sequence[MarkRequest], run_id: bytes) -> Iterator[bytes]:
         """Pack keys and arguments in the order in which the script takes them."""
         for request in requests:
-            aggregate_id, event_id, kind, value, allowed, incarnation, basis, deadline = request
+            aggregate_id, event_id, kind, value, allowed, incarnation, basis, deadline, owner = (
+                request
+            )
             marker, name = self._marker + aggregate_id.encode(), event_id.encode()
             done = self._done + name
             ends = b"%.6f" % min(deadline, NEVER)
-            each = (
-                *(len(marker), marker, len(done), done, len(name), name, len(value), value),
-                *(len(ends), ends),
-            )
+            keys: Words = (len(marker), marker, len(done), done)
+            mark: Words = (len(name), name, len(value), value, len(ends), ends)
+            if owner is None:
+                each = (*keys, *mark, 0, b"")
+            else:
+                key, id = self._owner_key(owner), owner.id.encode()
+                each = (*keys, len(key), key, *mark, len(id), id)
             template = _request_template(
-                *(self._mark, self._life, run_id, incarnation, kind, allowed, basis is not None)
+                *(self._mark, self._life, run_id, incarnation, kind, allowed),
+                with_owner=owner is not None,
+                with_basis=basis is not None,
             )
             if basis is None:
                 yield template % each
             else:
                 after, last = basis.type.encode(), basis.event_id.encode()
                 yield template % (*each, len(after), after, len(last), last)
+
+    def _owner_key(self, owner: MarkOwner) -> bytes:
+        return self._owner + b"%d" % owner.partition
 
     def _pack_notes(
         self, script: Script, notes: Sequence[Note], incarnation: Incarnation, run_id: bytes
@@ -161,14 +182,16 @@ def _request_template(
     incarnation: Incarnation,
     kind: str,
     allowed: frozenset[str] | None,
+    *,
+    with_owner: bool,
     with_basis: bool,
 ) -> bytes:
     rule = "" if allowed is None else "\0".join(("", *sorted(allowed), ""))
     seen = repr(incarnation.now)  # as Lua's tonumber reads it back without loss
     first = "1" if incarnation.is_first else ""
     fixed = (text.encode() for text in (incarnation.id, first, seen, kind, rule))
-    words = (run_id, *fixed, *(PLACEHOLDER,) * (5 if with_basis else 3))
-    return script.template((life, PLACEHOLDER, PLACEHOLDER), words)
+    keys = (life, *(PLACEHOLDER,) * (3 if with_owner else 2))
+    return script.template(keys, (run_id, *fixed, *(PLACEHOLDER,) * (6 if with_basis else 4)))
 
 
 @lru_cache(maxsize=16)

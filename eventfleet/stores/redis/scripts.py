@@ -3,9 +3,10 @@
 Keys: `life`, a hash with `id`, `run` (the server's run id) and `began`, without expiry;
 `marker:<domain>:<aggregate id>`, a hash with `type`, `last` (event id), `life`, `born`, `tent`, and
 while a note stands `pend` (event id), `prev`, `value` (the event's bytes), `noted`;
-`done:<domain>:<event id>`, the id of the life that wrote it; and claims, each by its own name; all
-behind the fleet's prefix, if it has one. A life is what the contracts call an incarnation. Times
-are strings of seconds with six decimals: Lua writes numbers with fewer.
+`done:<domain>:<event id>`, the id of the life that wrote it; `owner:<domain>:<partition>`, a life
+and who decides the partition's commands in it; and claims, each by its own name; all behind the
+fleet's prefix, if it has one. A life is what the contracts call an incarnation. Times are strings
+of seconds with six decimals: Lua writes numbers with fewer.
 """
 
 from collections.abc import Sequence
@@ -50,11 +51,11 @@ return {life[1], life[2], now}
 
 MARK = """
 -- Constants: expiry and lease in seconds, memory in milliseconds.
--- KEYS: life, marker, done. ARGV: `allowed` has a NUL before each type, which has none itself, and
--- one at the end; it is empty where there is no rule. `first` is '1' in the domain's first life.
--- The last two are there with a basis only.
-local run, life, first, seen, kind, allowed, id, value, deadline = unpack(ARGV, 1, 9)
-local basis_type, basis_id = ARGV[10], ARGV[11]
+-- KEYS: life, marker, done, and for an owner the one of its partition. ARGV: `allowed` has a NUL
+-- before each type, which has none itself, and one at the end; it is empty where there is no rule.
+-- `first` is '1' in the domain's first life. The last two are there with a basis only.
+local run, life, first, seen, kind, allowed, id, value, deadline, owner = unpack(ARGV, 1, 10)
+local basis_type, basis_id = ARGV[11], ARGV[12]
 local t = redis.call('TIME')
 local stamp = t[1] .. '.' .. string.format('%06d', tonumber(t[2]))
 local now = tonumber(stamp)
@@ -65,6 +66,7 @@ local here = redis.call('HMGET', KEYS[1], 'id', 'run', 'began')
 if here[1] ~= life or here[2] ~= run then return {'again'} end
 -- A look from the future is one from before the clock has stepped back.
 if now - seen > expiry / 2 or seen > now then return {'again'} end
+if KEYS[4] and redis.call('GET', KEYS[4]) ~= life .. ' ' .. owner then return {'disowned'} end
 if now >= tonumber(deadline) then return {'late'} end
 
 local m = redis.call('HMGET', KEYS[2], 'life', 'born', 'type', 'last', 'tent', 'pend')
