@@ -22,6 +22,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from eventfleet.cli import main
+from eventfleet.runtime import process_stop
 from eventfleet.runtime.connections import create_missing_topics
 from eventfleet.runtime.settings import PREFIX, Settings
 from eventfleet.stores.contracts import (
@@ -94,12 +95,16 @@ def restored() -> Iterator[None]:
 
 
 def invoke(servers: SecuredServers, environment: dict[str, str], *arguments: str) -> Result:
-    """Run a command; one that does not end by itself is stopped, and ends with status 0."""
+    """Run a command; one that does not end by itself is stopped, and ends with status 0.
+
+    It may not end this process, as a stopped command would after a while.
+    """
     stop = Timer(BOUND_SECONDS, os.kill, (os.getpid(), signal.SIGINT))
     stop.start()
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.chdir(servers.folder)
+            patch.setattr(process_stop, "end_process", lambda status: None)
             return CliRunner().invoke(main, arguments, env=environment)
     finally:
         stop.cancel()
@@ -412,6 +417,22 @@ def test_a_right_that_is_missing_on_kafka_is_named(
     assert last.startswith("eventfleet: ")
     assert f"the user lacks the right {named}" in last or named in last
     assert "Kafka" in last
+
+
+def test_a_source_that_a_user_may_not_read_is_named_by_the_first_commit(
+    servers: SecuredServers,
+) -> None:
+    source = f"{DOMAIN}.events"
+    writer = TransactionalWriter(connection(servers, "append"), GROUP, source, 0)
+
+    async def begin() -> None:
+        await writer.open()
+        await writer.commit([], 0)
+
+    named = f"lacks the right Read on topic {source}"
+    without = servers.without(f"{DOMAIN}-append", "Read", "--topic", source, LITERAL)
+    with without, pytest.raises(AccessRefused, match=named):
+        asyncio.run(begin())
 
 
 async def test_a_topic_that_a_user_may_not_write_or_create_is_named(

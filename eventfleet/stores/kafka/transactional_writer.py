@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from typing import Any
 
 from aiokafka import TopicPartition
-from aiokafka.errors import ProducerFenced
+from aiokafka.errors import KafkaError, ProducerFenced, TopicAuthorizationFailedError
 
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced, ServerUnavailable
@@ -13,6 +13,7 @@ from eventfleet.stores.kafka.batching_producer import BatchingProducer, TopicMem
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import (
     WRONG_STATE_ERRORS,
+    NeededRight,
     abort_producer,
     transaction_error,
     translate_errors,
@@ -151,6 +152,12 @@ class TransactionalWriter:
             await producer.commit_transaction()
         except WRONG_STATE_ERRORS as error:
             raise transaction_error(producer) from error
+        except KafkaError as error:
+            # The driver hides the cause where Kafka refuses the offset alone.
+            if isinstance(error.__cause__, TopicAuthorizationFailedError):
+                right = NeededRight(f"Read on topic {self._topic}")
+                raise TopicAuthorizationFailedError(right) from error
+            raise
 
 
 async def _gather(*work: Awaitable[Any]) -> None:
