@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
@@ -29,9 +28,6 @@ from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import MAX_EVENT_BYTES, EventRecord
 
 T = TypeVar("T")
-
-REPEATS = timedelta(seconds=1)
-"""A write is repeated within it alone: a server that has taken a whole timeout is not back yet."""
 
 Decide = Callable[[CachedDocument], Awaitable[EncodedDocument | CachedDocument | None]]
 """Returns what the present document becomes; itself, or None of an absent one: nothing."""
@@ -180,14 +176,10 @@ class DocumentWriter(Generic[T]):
         False: its version is taken.
         """
         event, text = change.event, change.event.aggregate_id
-        repeats_until = self._clock.steady() + REPEATS
-
-        def can_help(error: Exception) -> bool:
-            return isinstance(error, ServerUnavailable) and self._clock.steady() < repeats_until
-
         try:
             await REPEATED_WRITE.retry(
-                lambda: self._store.insert(event, to_publish=self._to_publish), can_help
+                lambda: self._store.insert(event, to_publish=self._to_publish),
+                lambda error: isinstance(error, ServerUnavailable),
             )
         except Duplicate:
             self._cache.drop(text)

@@ -1,6 +1,7 @@
 """RetryPolicy: how long to wait between attempts, and how often to try; the policies by name."""
 
 import asyncio
+import math
 import random
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,12 +17,14 @@ class RetryPolicy:
     """Pauses that double from `first_seconds` up to `longest_seconds`, each cut by up to half at
     random, so that those who failed together do not try again together.
 
-    Without a limit of `attempts` the caller has a deadline, or goes on until it is ended.
+    Without a limit of `attempts` the caller has a deadline, or goes on until it is ended. What has
+    failed later than `within_seconds` after the first attempt began is not tried again.
     """
 
     first_seconds: float
     longest_seconds: float
     attempts: int = WITHOUT_LIMIT
+    within_seconds: float = math.inf
 
     def pause(self, failures: int, chance: Callable[[], float] = random.random) -> float:
         """Return the seconds to wait after that many failures; `chance` is in [0, 1)."""
@@ -39,13 +42,15 @@ class RetryPolicy:
 
         Raises the last error.
         """
-        failures = 0
+        failures, loop = 0, asyncio.get_running_loop()
+        repeats_until = loop.time() + self.within_seconds
         while True:
             try:
                 return await call()
             except Exception as error:
                 failures += 1
-                if failures >= self.attempts or not can_help(error):
+                is_last = failures >= self.attempts or loop.time() >= repeats_until
+                if is_last or not can_help(error):
                     raise
             await sleep(self.pause(failures))
 
@@ -56,8 +61,9 @@ CONFLICT = RetryPolicy(0.01, 0.1, attempts=10)
 REQUEST = RetryPolicy(0.05, 0.5)
 """A server that answers has not done it yet, or its answer is no proof."""
 
-REPEATED_WRITE = RetryPolicy(0.05, 0.2, attempts=3)
-"""The answer to a write that may be repeated was lost."""
+REPEATED_WRITE = RetryPolicy(0.05, 0.2, attempts=3, within_seconds=1.0)
+"""The answer to a write that may be repeated was lost: soon, since a server that has taken a whole
+timeout is not back yet."""
 
 RESUMED_READ = RetryPolicy(0.05, 0.5, attempts=20)
 """A stream of records broke off."""
