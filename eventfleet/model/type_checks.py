@@ -18,7 +18,8 @@ def has_same_schema(payload: type[msgspec.Struct], other: type[msgspec.Struct]) 
 
 
 def is_storable(payload: type[msgspec.Struct]) -> bool:
-    """Return whether every store can keep all valid payloads: texts, and numbers with bounds."""
+    """Return whether every store can keep all valid payloads: of texts, times, which are texts in
+    JSON, and numbers with bounds."""
     shape = _shape(payload)
     storable = all(_is_storable_type(field.type) for field in shape.fields)
     return storable and not (shape.array_like or _has_own_check(payload))
@@ -62,7 +63,7 @@ def _is_one_of(kind: inspect.Type, kinds: tuple[type[inspect.Type], ...]) -> boo
 
 def _is_storable_type(kind: inspect.Type) -> bool:
     match kind:
-        case inspect.StrType() | inspect.BoolType() | inspect.NoneType():
+        case inspect.StrType() | inspect.DateTimeType() | inspect.BoolType() | inspect.NoneType():
             return True
         case inspect.IntType(ge=int(least), le=int(most)):
             return least >= INT64_MIN and most <= INT64_MAX

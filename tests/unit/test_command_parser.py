@@ -17,6 +17,7 @@ from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import EventRecord
 
 LONG = "a" * 1_000_000
+TIME = datetime(2025, 1, 1, tzinfo=UTC)
 
 
 class Counted(Event):
@@ -27,8 +28,12 @@ class Measured(Event):
     value: float | int
 
 
+class Booked(Event):
+    at: datetime | None
+
+
 counts: Domain[State] = Domain(
-    "counts", state=State, evolve=lambda state, event: state, events=[Counted, Measured]
+    "counts", state=State, evolve=lambda state, event: state, events=[Counted, Measured, Booked]
 )
 
 
@@ -38,7 +43,7 @@ def made(domain: Domain[Any], payload: Event) -> EventRecord:
         type=type(payload).__name__,
         domain=domain.name,
         aggregate_id="a",
-        time=datetime(2025, 1, 1, tzinfo=UTC),
+        time=TIME,
         data=msgspec.to_builtins(payload),
         version=1,
     )
@@ -49,6 +54,7 @@ def made(domain: Domain[Any], payload: Event) -> EventRecord:
     [
         (bank, Opened(owner="a\0n\u00e9", currency="EUR"), True),
         (bank, Deposited(amount=2**63 - 1), True),
+        (counts, Booked(at=TIME), True),
         (counts, Counted(of={"a": 1}), False),
         (counts, Measured(value=0.5), False),
     ],

@@ -194,3 +194,25 @@ def test_a_synchronous_domains_commands_without_a_validator_go_the_long_way() ->
     assert FastCommandDecoder(Domain("orders", commands=[rule], **named)).read(command)
     synchronous = Domain("orders", commands=[rule, decided], decide=lambda s, c: [], **named)
     assert FastCommandDecoder(synchronous).read(command) is None
+
+
+class Book(Command):
+    at: datetime
+
+
+class Booked(Event):
+    at: datetime
+
+
+@pytest.mark.parametrize(
+    "text", ["2025-01-01T02:00:00+02:00", "2025-01-01t02:00:00.1234567z", "2025-01-01 02:00:00"]
+)
+def test_a_time_is_what_the_long_way_makes_of_it_however_it_is_spelt(text: str) -> None:
+    named: dict[str, Any] = {"state": State, "evolve": lambda s, e: s, "events": [Booked]}
+    domain = Domain("orders", commands=[Emits(Book, Booked)], **named)
+    command = replace(PAY, type="Book", data={"at": text})
+    read = FastCommandDecoder(domain).read(encode(command))
+    assert read
+    assert isinstance(read[1], ProposedEvent)
+    event = replace(read[1].event, data=msgspec.to_builtins(read[1].event.data))
+    assert read[1]._replace(event=event) == propose_event(domain, command, False)
