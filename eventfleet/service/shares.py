@@ -20,49 +20,44 @@ class Shares:
     def __init__(self, limit: int, name: str, share: int | None = None) -> None:
         self.limit, self.share = limit, (limit + 1) // 2 if share is None else share
         self.held = 0
-        self._name = name
-        self._held_by: dict[str, int] = {}
+        self.name = name
+        self.held_by: dict[str, int] = {}
 
     def hold(self, caller: str | None, amount: int = 0) -> "HeldShare":
         """Hold an amount, and what is taken besides, for the length of a `with`. LimitReached."""
         return HeldShare(self, caller, amount)
 
-    def take(self, caller: str | None, amount: int) -> None:
-        """LimitReached: nothing is taken."""
-        of_caller = 0 if caller is None else self._held_by.get(caller, 0) + amount
-        if of_caller > self.share:
-            limit = f"{self.share} of {self.limit}"
-            raise LimitReached(f"the limit of one caller is {limit} {self._name}")
-        if self.held + amount > self.limit:
-            raise LimitReached(f"the limit is {self.limit} {self._name}")
-        self.held += amount
-        if caller is not None:
-            self._held_by[caller] = of_caller
-
-    def give_back(self, caller: str | None, amount: int) -> None:
-        self.held -= amount
-        if caller is not None and (left := self._held_by.pop(caller, 0) - amount):
-            self._held_by[caller] = left
-
 
 class HeldShare:
     """The part of a limit that one request or socket holds."""
 
-    __slots__ = ("_amount", "_caller", "_shares")
+    __slots__ = ("_amount", "_caller", "_held", "_shares")
 
     def __init__(self, shares: Shares, caller: str | None, amount: int) -> None:
-        self._shares, self._caller, self._amount = shares, caller, amount
+        self._shares, self._caller, self._amount, self._held = shares, caller, amount, 0
 
     def __enter__(self) -> Self:
-        self._shares.take(self._caller, self._amount)
+        self.take(self._amount)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: object, where: TracebackType | None
     ) -> None:
-        self._shares.give_back(self._caller, self._amount)
+        caller, shares, given_back, self._held = self._caller, self._shares, self._held, 0
+        shares.held -= given_back
+        if caller is not None and (left := shares.held_by.pop(caller, 0) - given_back):
+            shares.held_by[caller] = left
 
     def take(self, amount: int) -> None:
         """Hold more. LimitReached: no more than before."""
-        self._shares.take(self._caller, amount)
-        self._amount += amount
+        caller, shares = self._caller, self._shares
+        of_caller = 0 if caller is None else shares.held_by.get(caller, 0) + amount
+        if of_caller > shares.share:
+            limit = f"{shares.share} of {shares.limit}"
+            raise LimitReached(f"the limit of one caller is {limit} {shares.name}")
+        if shares.held + amount > shares.limit:
+            raise LimitReached(f"the limit is {shares.limit} {shares.name}")
+        shares.held += amount
+        self._held += amount
+        if caller is not None:
+            shares.held_by[caller] = of_caller

@@ -11,22 +11,30 @@ from eventfleet.service.shares import HeldShare, LimitReached, Shares
 
 def test_one_caller_holds_half_and_others_the_rest() -> None:
     shares = Shares(5, "doors")
-    for _ in range(3):
-        shares.take("ann", 1)
-    with pytest.raises(LimitReached, match="the limit of one caller is 3 of 5 doors"):
-        shares.take("ann", 1)
-    shares.take("ben", 2)
-    with pytest.raises(LimitReached, match="the limit is 5 doors"):
-        shares.take("eve", 1)
-    shares.give_back("ann", 1)
-    shares.take("eve", 1)
+    with shares.hold("ann", 2), shares.hold("ben", 2):
+        with shares.hold("ann", 1):
+            with pytest.raises(LimitReached, match="the limit of one caller is 3 of 5 doors"):
+                shares.hold("ann", 1).__enter__()
+            with pytest.raises(LimitReached, match="the limit is 5 doors"):
+                shares.hold("eve", 1).__enter__()
+        with shares.hold("eve", 1):
+            assert shares.held == 5
 
 
 def test_callers_who_are_not_told_apart_hold_all() -> None:
     shares = Shares(5, "doors")
-    shares.take(None, 5)
-    with pytest.raises(LimitReached, match="the limit is 5 doors"):
-        shares.take(None, 1)
+    with shares.hold(None, 5), pytest.raises(LimitReached, match="the limit is 5 doors"):
+        shares.hold(None, 1).__enter__()
+
+
+def test_a_share_is_held_again_as_it_was_first() -> None:
+    shares = Shares(10, "doors")
+    held = shares.hold("ann", 1)
+    for _ in range(2):
+        with held:
+            held.take(3)
+            assert shares.held == 4
+    assert shares.held == 0
 
 
 def test_a_limit_of_one_is_one_caller_s_whole() -> None:
@@ -80,4 +88,4 @@ def test_nobody_ever_holds_more_and_nothing_is_left_behind(
     for _, _, each in held:
         each.__exit__(None, None, None)
     assert shares.held == 0
-    assert shares._held_by == {}, "callers who hold nothing are forgotten"
+    assert shares.held_by == {}, "callers who hold nothing are forgotten"
