@@ -26,8 +26,13 @@ def _count_marks(text: bytes) -> int:
 
 
 def require_unique_keys(text: bytes, value: Any) -> None:
-    """Raises InvalidRecord for a key that is repeated in its object; `value` is the text parsed."""
-    if not _have_equal_keys(text, value):
+    """Raises InvalidRecord for a key that is repeated in its object; `value` is the text parsed.
+
+    Parsers take the last of repeated keys, so a text and its value then differ in their number of
+    keys.
+    """
+    keys = _count_keys(value)
+    if text.count(b":") != keys and _STRINGS.sub(b"", text).count(b":") != keys:
         json.loads(text, object_pairs_hook=_unique)
 
 
@@ -39,16 +44,11 @@ def has_unique_keys(text: bytes) -> bool:
     """
     value = orjson.loads(text)
     try:
-        return orjson.dumps(value) == text or _have_equal_keys(text, value)
-    except (RecursionError, orjson.JSONEncodeError):
+        if orjson.dumps(value) != text:
+            require_unique_keys(text, value)
+    except (InvalidRecord, RecursionError, orjson.JSONEncodeError):
         return False
-
-
-def _have_equal_keys(text: bytes, value: Any) -> bool:
-    """Parsers take the last of repeated keys, so a text and its value then differ in their number
-    of keys."""
-    keys = _count_keys(value)
-    return text.count(b":") == keys or _STRINGS.sub(b"", text).count(b":") == keys
+    return True
 
 
 def _count_keys(value: Any) -> int:

@@ -45,11 +45,8 @@ class Destination(NamedTuple):
         return ProducerRecord(self.topic, key, value, self.partition, EVENT_HEADERS)
 
 
+@lru_cache(maxsize=16_384)
 def destination_of(topic: str, aggregate_id: str, partitions: int) -> Destination:
     """Return where an aggregate's events go; `topic` is the `<domain>.events` of its domain."""
-    return _destination(topic, partition_of(aggregate_id, partitions))
-
-
-@lru_cache(maxsize=1024)
-def _destination(topic: str, partition: int) -> Destination:
+    partition = partition_of(aggregate_id, partitions)
     return Destination(topic, partition, f"{topic}/{partition}")
