@@ -1,9 +1,10 @@
-"""FeedHub: passes a domain's events to the sockets of this process, in order and without gaps."""
+"""FeedHub: passes a domain's events to the sockets of this process, in order and without gaps;
+EventBroadcast, which publishes new events to the hubs of all processes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -23,6 +24,7 @@ MAX_WAITING_EVENTS = 1_000
 MAX_HELD_EVENTS = 1_000
 PAGE_EVENTS = 500
 GAP_SECONDS = 0.05
+MAX_BEING_PUBLISHED = 1_000
 
 
 class TooSlow(Exception):
@@ -35,34 +37,28 @@ class EventFrame(msgspec.Struct, frozen=True, tag_field="kind", tag="event"):
     event: msgspec.Raw
 
 
-class FeedEvent(NamedTuple):
-    """An event's version, and its frame, which all listeners share."""
-
-    version: int
-    frame: bytes
-
-
-def to_feed_event(event: EventRecord) -> FeedEvent:
-    """Encode an event for listeners."""
-    return FeedEvent(event.version, msgspec.json.encode(EventFrame(msgspec.Raw(encode(event)))))
+def encode_frame(event: EventRecord) -> bytes:
+    """Encode the frame of an event, which all listeners share."""
+    return msgspec.json.encode(EventFrame(msgspec.Raw(encode(event))))
 
 
 class FeedListener:
-    """A listener of an aggregate: its events above `version`, each once and in order."""
+    """A listener of an aggregate: the frames of its events above `version`, each once and in
+    order."""
 
     def __init__(self, version: int = 0) -> None:
         self.version = version
-        self._waiting: asyncio.Queue[FeedEvent] = asyncio.Queue(MAX_WAITING_EVENTS)
+        self._waiting: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING_EVENTS)
         self._too_slow = False
 
-    def put(self, event: FeedEvent) -> None:
-        """Let the next event wait for its turn; once one had no room, no more are taken."""
+    def put(self, frame: bytes) -> None:
+        """Let the next frame wait for its turn; once one had no room, no more are taken."""
         self._too_slow = self._too_slow or self._waiting.full()
         if not self._too_slow:
-            self._waiting.put_nowait(event)
+            self._waiting.put_nowait(frame)
 
-    async def next(self) -> FeedEvent:
-        """Wait for the next event. TooSlow: events were left out."""
+    async def next(self) -> bytes:
+        """Wait for the next frame. TooSlow: some were left out."""
         if self._too_slow and self._waiting.empty():
             raise TooSlow(f"the client let {MAX_WAITING_EVENTS:,} events wait")
         return await self._waiting.get()
@@ -134,9 +130,9 @@ class OpenFeed:
         if self._sequence is None:
             self._early.append(event)
             return
-        for each in map(to_feed_event, self._sequence.take(event)):
+        for frame in map(encode_frame, self._sequence.take(event)):
             for listener in self.listeners:
-                listener.put(each)
+                listener.put(frame)
         if self._sequence.held:
             self.fill(GAP_SECONDS)
 
@@ -271,3 +267,34 @@ class FeedHub:
                         self._queries.latest_states.note(event)
                         if feed := self._feeds.get(event.aggregate_id):
                             feed.receive(event)
+
+
+class EventBroadcast:
+    """Publishes a domain's events to the hubs of all processes as soon as they are stored.
+
+    It is the short way only: the log brings every event, too. So events are left out where Redis
+    does not take them, or not fast enough.
+    """
+
+    def __init__(self, channels: Channels, domain: str) -> None:
+        self._channels, self._channel = channels, ChannelNames.of(domain).events
+        self._being_published: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["EventBroadcast"]:
+        try:
+            yield self
+        finally:
+            for task in list(self._being_published):
+                await cancel(task)
+
+    def announce(self, events: Sequence[EventRecord]) -> None:
+        """Publish stored events, behind the caller's back."""
+        for event in events[: MAX_BEING_PUBLISHED - len(self._being_published)]:
+            task = asyncio.create_task(self._publish(encode(event)))
+            self._being_published.add(task)
+            task.add_done_callback(self._being_published.discard)
+
+    async def _publish(self, event: bytes) -> None:
+        with suppress(ServerUnavailable):
+            await self._channels.publish({self._channel: [event]})

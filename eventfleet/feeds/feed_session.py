@@ -12,7 +12,7 @@ from eventfleet.feeds.channel_commands import (
     ChannelOutcome,
     unavailable,
 )
-from eventfleet.feeds.feed_hub import FeedHub, FeedListener, to_feed_event
+from eventfleet.feeds.feed_hub import FeedHub, FeedListener, encode_frame
 from eventfleet.model.domain import Domain
 from eventfleet.service.shares import HeldShare, LimitReached
 from eventfleet.states.querier import Querier
@@ -107,11 +107,11 @@ class FeedSession:
         if after < up_to:
             queries = self._followed.queries
             async for event in queries.events(self._aggregate_id, after, up_to=up_to):
-                await self._send(to_feed_event(event).frame)
+                await self._send(encode_frame(event))
 
     async def _send_events(self, listener: FeedListener) -> None:
         while True:
-            await self._send((await listener.next()).frame)
+            await self._send(await listener.next())
 
     async def _take_commands(self, frames: AsyncIterator[str | bytes], may_write: bool) -> None:
         async for frame in frames:

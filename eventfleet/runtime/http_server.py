@@ -10,7 +10,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
-from eventfleet.feeds.event_broadcast import EventBroadcast
+from eventfleet.feeds.feed_hub import EventBroadcast
 from eventfleet.feeds.feed_session import MAX_FRAME_BYTES
 from eventfleet.model.domain import Domain
 from eventfleet.model.registry import find_declared

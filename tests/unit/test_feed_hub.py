@@ -1,6 +1,7 @@
 """FeedHub: every listener gets each event once, in order, whatever the log brings and when."""
 
 import asyncio
+import json
 import random
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -9,10 +10,16 @@ from typing import Any
 import pytest
 
 from eventfleet.domains.orders import orders
-from eventfleet.feeds import event_broadcast, feed_hub
+from eventfleet.feeds import feed_hub
 from eventfleet.feeds.channel_names import ChannelNames
-from eventfleet.feeds.event_broadcast import EventBroadcast
-from eventfleet.feeds.feed_hub import EventSequence, FeedHub, FeedListener, TooSlow, to_feed_event
+from eventfleet.feeds.feed_hub import (
+    EventBroadcast,
+    EventSequence,
+    FeedHub,
+    FeedListener,
+    TooSlow,
+    encode_frame,
+)
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import DomainStores
@@ -81,7 +88,8 @@ async def rooms() -> AsyncIterator[Rooms]:
 
 async def heard(listener: FeedListener, count: int) -> list[int]:
     async with asyncio.timeout(PATIENCE):
-        return [(await listener.next()).version for _ in range(count)]
+        frames = [json.loads(await listener.next()) for _ in range(count)]
+        return [frame["event"]["version"] for frame in frames]
 
 
 async def test_a_listener_hears_what_comes_after_it_came(rooms: Rooms) -> None:
@@ -192,7 +200,7 @@ async def test_an_event_that_is_broadcast_comes_before_the_log_has_it_and_once(
 async def test_events_beyond_the_limit_of_the_broadcast_come_by_the_log(
     rooms: Rooms, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_broadcast, "MAX_BEING_PUBLISHED", 2)
+    monkeypatch.setattr(feed_hub, "MAX_BEING_PUBLISHED", 2)
     async with (
         EventBroadcast(rooms.channels, "chat").running() as broadcast,
         rooms.hub.listen("r") as ear,
@@ -276,9 +284,9 @@ async def test_a_listener_that_takes_nothing_is_told_and_costs_no_more(
     monkeypatch.setattr(feed_hub, "MAX_WAITING_EVENTS", 3)
     slow = FeedListener(0)
     for version in range(1, 10):
-        slow.put(to_feed_event(event(version)))
+        slow.put(encode_frame(event(version)))
     assert await heard(slow, 3) == [1, 2, 3]
-    slow.put(to_feed_event(event(10)))
+    slow.put(encode_frame(event(10)))
     with pytest.raises(TooSlow, match=r"^the client let 3 events wait$"):
         await slow.next()
 

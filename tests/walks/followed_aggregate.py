@@ -8,8 +8,7 @@ from eventfleet.deciders.commander import Commander
 from eventfleet.deciders.event_publisher import EventPublisher
 from eventfleet.deciders.manager import Manager
 from eventfleet.feeds.channel_commands import ChannelCommandSender, ChannelCommandSubscriber
-from eventfleet.feeds.event_broadcast import EventBroadcast
-from eventfleet.feeds.feed_hub import FeedHub
+from eventfleet.feeds.feed_hub import EventBroadcast, FeedHub
 from eventfleet.feeds.feed_session import FollowedDomain
 from eventfleet.service.event_service import EventService
 from eventfleet.service.shares import Shares
