@@ -84,11 +84,14 @@ class CommandRole:
         """Be noted as the one who decides the partition's commands, and take it over.
 
         The order matters: an owner that is noted after its fence may be so after its successor has
-        decided and committed, and would decide the same commands again.
+        decided and committed, and would decide the same commands again. Where another was noted
+        since, it may have decided otherwise what this one has not committed.
         """
-        self._owner = str(UUID(int=random.getrandbits(128)))
+        owner = str(UUID(int=random.getrandbits(128)))
+        if await self._registry.note_owner(ROLE, self._partition, owner) != self._owner:
+            self._decided.clear()
+        self._owner = owner
         self._permit = Permit(self._partition, self._check_owner)
-        await self._registry.note_owner(ROLE, self._partition, self._owner)
         return await self._start.take_over(self._writer)
 
     async def _check_owner(self) -> None:
@@ -192,8 +195,9 @@ class CommandRole:
     async def _decide(self, commands: Mapping[int, ReadCommand]) -> None:
         """Decide the undecided commands. ServerUnavailable when one got no answer in time.
 
-        An outcome is kept until its chunk is committed: when the chunk comes again, a command that
-        was rejected must not be judged by the events that came after it.
+        An outcome is kept until its chunk is committed, unless another owner was noted meanwhile:
+        when the chunk comes again, a command that was rejected must not be judged by the events
+        that came after it.
         """
         undecided: list[tuple[int, ParsedCommand]] = []
         unanswered: list[Unavailable] = []

@@ -123,9 +123,9 @@ async def test_the_last_noted_owner_of_a_partition_is_its_owner(
     registry: StoreRegistry, opening: OpenStores
 ) -> None:
     assert await registry.owner("command", 0) == ""
-    await registry.note_owner("command", 0, "first")
-    await registry.note_owner("command", 11, "other")
-    await registry.note_owner("command", 0, "second")
+    assert await registry.note_owner("command", 0, "first") == ""
+    assert await registry.note_owner("command", 11, "other") == ""
+    assert await registry.note_owner("command", 0, "second") == "first"
     async with opening() as other:
         noted = other.events.registry
         owners = [await noted.owner("command", partition) for partition in (0, 1, 11)]

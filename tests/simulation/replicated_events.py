@@ -177,11 +177,13 @@ class ReplicatedEvents:
         self._change(writing, "", partial(_note, note))
         await self._acknowledge(writing)
 
-    async def note_owner(self, *note: Any) -> None:
+    async def note_owner(self, role: str, partition: int, owner: str) -> str:
         writing = Writing(self._shards)
         await checkpoint()
-        self._change(writing, "", partial(_note_owner, note))
+        former: str = drive(self._primary.registry.owner(role, partition))
+        self._change(writing, "", partial(_note_owner, (role, partition, owner)))
         await self._acknowledge(writing)
+        return former
 
     def _change(self, writing: Writing, aggregate_id: str, change: Change) -> None:
         number = shard_of(aggregate_id)
@@ -283,8 +285,8 @@ class ReplicatedRegistry:
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
         await self._events.note_next_offset(partition, epoch, next_offset)
 
-    async def note_owner(self, role: str, partition: int, owner: str) -> None:
-        await self._events.note_owner(role, partition, owner)
+    async def note_owner(self, role: str, partition: int, owner: str) -> str:
+        return await self._events.note_owner(role, partition, owner)
 
 
 def shard_of(aggregate_id: str) -> int:

@@ -9,7 +9,7 @@ from tests.simulation.marker_scenarios import SCENARIOS
 from tests.simulation.marker_schedule import violations
 from tests.simulation.marker_world import MarkerParts, MarkerScenario
 
-SEEDS = range(1000)
+SEEDS = range(5000)
 FALSE = {"accepted but not stored", "accepted again", "rejected after it was accepted"}
 ORDER = {"forbidden in .events", "twice in .events"}
 PARKS_MUCH = "append parks much, and Redis is flushed"

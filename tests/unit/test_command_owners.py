@@ -9,7 +9,7 @@ import pytest
 from eventfleet.deciders.outcomes import Accepted
 from eventfleet.roles.command import CommandRole
 from eventfleet.stores.contracts import MarkOwner
-from eventfleet.stores.errors import Fenced
+from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.memory.log import MemoryReader, MemoryTransactionalWriter
 from eventfleet.topics.codec import encode
 from eventfleet.topics.event import CommandRecord
@@ -35,6 +35,12 @@ def take_out(cents: int) -> LogRecord:
     return LogRecord("till.commands", 0, 0, b"a", encode(command))
 
 
+async def replies(desk: SyncFixture) -> list[str]:
+    """The outcomes that were sent."""
+    found = [r async for r in MemoryReader(desk.log).read("till.replies", 0, 0, 9)]
+    return [json.loads(reply.value or b"")["outcome"] for reply in found]
+
+
 async def test_a_rejected_command_is_not_stored_by_a_former_owner(desk: SyncFixture) -> None:
     former, successor, records = role_of(desk), role_of(desk), [take_out(5)]
     await former.open()
@@ -43,8 +49,7 @@ async def test_a_rejected_command_is_not_stored_by_a_former_owner(desk: SyncFixt
     await desk.send("PutIn", cents=100)
     with pytest.raises(Fenced):
         await former.process(records, 1)
-    replies = [r async for r in MemoryReader(desk.log).read("till.replies", 0, 0, 9)]
-    assert [json.loads(reply.value or b"")["outcome"] for reply in replies] == ["rejected"]
+    assert await replies(desk) == ["rejected"]
     assert [event.type for event in await desk.stored()] == ["Put"]
 
 
@@ -56,6 +61,41 @@ async def test_an_owner_that_takes_over_again_decides_again(desk: SyncFixture) -
     await former.open()
     await former.process([take_out(5)], 1)
     assert [event.type for event in await desk.stored()] == ["Put", "Taken", "Charged"]
+
+
+async def fail_to_commit(role: CommandRole, records: list[LogRecord]) -> None:
+    """Let a role decide these, and lose its answers."""
+
+    async def commit(*_: object) -> None:
+        raise ServerUnavailable("no broker")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MemoryTransactionalWriter, "commit", commit)
+        with pytest.raises(ServerUnavailable):
+            await role.process(records, 1)
+
+
+async def test_an_owner_forgets_what_it_decided_before_another_did(desk: SyncFixture) -> None:
+    former, successor, records = role_of(desk), role_of(desk), [take_out(5)]
+    await former.open()
+    await fail_to_commit(former, records)
+    await successor.open()
+    await desk.send("PutIn", cents=100)
+    await fail_to_commit(successor, records)
+    await former.open()
+    await former.process(records, 1)
+    assert [event.type for event in await desk.stored()] == ["Put", "Taken", "Charged"]
+    assert await replies(desk) == ["repeated"]
+
+
+async def test_an_owner_knows_what_it_decided_where_no_other_did(desk: SyncFixture) -> None:
+    role, records = role_of(desk), [take_out(5)]
+    await role.open()
+    await fail_to_commit(role, records)
+    await desk.send("PutIn", cents=100)
+    await role.open()
+    await role.process(records, 1)
+    assert await replies(desk) == ["rejected"]
 
 
 async def test_an_owner_that_is_slow_to_take_over_decides_nothing_that_is_decided(

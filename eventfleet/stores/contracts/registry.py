@@ -139,8 +139,8 @@ class StoreRegistry(Protocol):
     async def owner(self, role: str, partition: int) -> str:
         """Return the id of a role's noted owner of a partition; "" where there is none."""
 
-    async def note_owner(self, role: str, partition: int, owner: str) -> None:
-        """Note it, durably, in place of the one before."""
+    async def note_owner(self, role: str, partition: int, owner: str) -> str:
+        """Note it, durably, in place of the one before, which is returned as by `owner`."""
 
     async def repairs(self) -> list[Repair]:
         """Return all repairs, the oldest first."""

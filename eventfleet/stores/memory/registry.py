@@ -126,10 +126,12 @@ class MemoryRegistry:
         await self._yield_point()
         return self._owners.get((role, partition), "")
 
-    async def note_owner(self, role: str, partition: int, owner: str) -> None:
+    async def note_owner(self, role: str, partition: int, owner: str) -> str:
         await self._yield_point()
+        former = self._owners.get((role, partition), "")
         self._owners[role, partition] = owner
         await self._yield_point()
+        return former
 
     async def repairs(self) -> list[Repair]:
         await self._yield_point()

@@ -214,13 +214,17 @@ class DomainMetadata:
 
     async def owner(self, role: str, partition: int) -> str:
         with operation("registry", self._domains):
-            found = await self._domains.find_one(self._key, {"_id": 0, f"owners.{role}": 1}) or {}
-        return str(found.get("owners", {}).get(role, {}).get(str(partition), ""))
+            found = await self._domains.find_one(self._key, {"_id": 0, f"owners.{role}": 1})
+        return _owner_in(found, role, partition)
 
-    async def note_owner(self, role: str, partition: int, owner: str) -> None:
+    async def note_owner(self, role: str, partition: int, owner: str) -> str:
         noted = {"$set": {f"owners.{role}.{partition}": owner}}
+        wanted = {"_id": 0, f"owners.{role}": 1}
         with operation("registry", self._domains):
-            await self._domains.update_one(self._key, noted, upsert=True)
+            before = await self._domains.find_one_and_update(
+                self._key, noted, wanted, upsert=True, return_document=ReturnDocument.BEFORE
+            )
+        return _owner_in(before, role, partition)
 
     async def repairs(self) -> list[Repair]:
         return [*(await self.facts()).repairs]
@@ -305,6 +309,11 @@ def _recorded(
 def _repair_document(repair: Repair) -> Document:
     kind, epoch, offsets, time = repair
     return {"kind": kind.value, "epoch": epoch, "time": time, **offsets._asdict()}
+
+
+def _owner_in(found: Document | None, role: str, partition: int) -> str:
+    owners = (found or {}).get("owners", {})
+    return str(owners.get(role, {}).get(str(partition), ""))
 
 
 def _facts(found: Document) -> RegistryFacts:
