@@ -1,0 +1,1 @@
+"""The stores in one SQLite file, which one process has open."""

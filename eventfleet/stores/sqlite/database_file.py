@@ -1,0 +1,139 @@
+"""Opens and checks the file: whose it is, whether it is whole, and that no other process has it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import apsw
+
+from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.sqlite.errors import translate_errors
+from eventfleet.stores.sqlite.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
+
+FIXED_SQLITE = (3, 51, 3)
+"""The first release in which no reset of the write-ahead log can corrupt the file."""
+
+MAGIC = b"SQLite format 3\0"
+BUSY_MILLISECONDS = 1_000
+CACHE_KIBIBYTES = 16_384
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the file for this process. Misconfigured names the process that has it, or says why it
+    can't be held."""
+    lock = path.with_name(f"{path.name}-lock")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}: {error.filename}") from error
+    try:
+        _lock(descriptor, path)
+        os.truncate(descriptor, 0)
+        os.write(descriptor, str(os.getpid()).encode())
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 20, 0).decode() or "another one"
+        raise Misconfigured(f"{path} is in use by process {owner}: stop it first") from None
+    except OSError as error:
+        raise Misconfigured(
+            f"{path}: its file system keeps no locks ({error.strerror}): use a local disk"
+        ) from error
+
+
+def connect(path: Path) -> apsw.Connection:
+    """Open the file for writing, and create it where it is not there yet.
+
+    Misconfigured where it is not ours, not whole, or of a newer release; nothing is changed then.
+    """
+    version = tuple(map(int, apsw.sqlite_lib_version().split(".")))
+    if version < FIXED_SQLITE:
+        found, needed = (".".join(map(str, each)) for each in (version, FIXED_SQLITE))
+        raise Misconfigured(f"SQLite {found} may corrupt its log: {needed} or later is needed")
+    _check_file(path)
+    with translate_errors(path):
+        connection = _open(path)
+        try:
+            _check_owner(connection, path)
+            _create_tables(connection)
+            (mode,) = connection.execute("PRAGMA journal_mode = WAL").get
+            if mode != "wal":
+                raise Misconfigured(
+                    f"{path}: its file system has no shared memory for SQLite's WAL"
+                )
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def connect_reader(path: Path) -> apsw.Connection:
+    """Open the file that a writer has open, to read it."""
+    with translate_errors(path):
+        connection = _open(path)
+        connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def _open(path: Path) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(BUSY_MILLISECONDS)
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
+    connection.execute("PRAGMA fullfsync = ON; PRAGMA checkpoint_fullfsync = ON")
+    return connection
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists() or not path.stat().st_size:
+        if path.with_name(f"{path.name}-wal").exists():
+            raise Misconfigured(f"{path}-wal is there without {path}: copy both, or neither")
+        return
+    if path.is_dir():
+        raise Misconfigured(f"{path} is a folder, not a file")
+    with path.open("rb") as file:
+        header = file.read(100)
+    if not header.startswith(MAGIC):
+        raise Misconfigured(f"{path} is no SQLite file")
+    page_size = int.from_bytes(header[16:18], "big")
+    size = int.from_bytes(header[28:32], "big") * (65_536 if page_size == 1 else page_size)
+    if len(header) < 100 or path.stat().st_size < size:
+        raise Misconfigured(
+            f"{path} is copied in part: it has {path.stat().st_size} of {size} bytes"
+        )
+
+
+def _check_owner(connection: apsw.Connection, path: Path) -> None:
+    application: int = connection.execute("PRAGMA application_id").get
+    version: int = connection.execute("PRAGMA user_version").get
+    tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if tables and application != APPLICATION_ID:
+        raise Misconfigured(f"{path} is another program's")
+    if version > SCHEMA_VERSION:
+        raise Misconfigured(
+            f"{path} is of a newer release: its tables have version {version},"
+            f" this one knows {SCHEMA_VERSION}"
+        )
+
+
+def _create_tables(connection: apsw.Connection) -> None:
+    """Create all tables in one transaction, before the file gets its write-ahead log: so the header
+    names its owner whenever there are tables."""
+    if connection.execute("PRAGMA user_version").get:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    connection.execute(SCHEMA)
+    connection.execute("INSERT INTO file VALUES (?)", (uuid4().hex,))
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
