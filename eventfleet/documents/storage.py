@@ -18,6 +18,7 @@ from eventfleet.model.errors import DeclarationError
 from eventfleet.stores.contracts.documents import DocumentStore
 from eventfleet.stores.memory.document_store import MemoryClient
 from eventfleet.stores.mongo.document_stores import open_document_store
+from eventfleet.stores.sqlite import document_store as sqlite
 from eventfleet.stores.startable import Startable
 from eventfleet.topics.errors import EventfleetError
 
@@ -56,14 +57,15 @@ async def open_storage(
 ) -> AsyncIterator[EventSourcedStorage[T]]:
     """Open the storage of one collection, and close it at the end of the block.
 
-    `client` is MongoDB's URL, or a client of PyMongo's or Motor's, which stays open, or in tests a
-    MemoryClient. Events lie in `event_collection` (by default `<collection>.events`). The cache
-    keeps `cache_documents` for `cache_seconds`; with `watch` other processes' changes make it
-    invalid at once, and watchers need not poll. `full_document` is the default of `watch_all`. A
-    started `bus` gets what `mapper` makes of each change; every process that opens the collection
-    must give one, or none does. `partitions` is the number of the domain's topics where a fleet
-    relays the events. `timeout` in seconds bounds each call by a URL; a client has its own.
-    OpeningFailed names the part, and says why.
+    `client` is MongoDB's URL, or a client of PyMongo's or Motor's, which stays open, or a file as
+    `sqlite:///file`, which this process alone has open, or in tests a MemoryClient. Events lie in
+    `event_collection` (by default `<collection>.events`). The cache keeps `cache_documents` for
+    `cache_seconds`; with `watch` other processes' changes make it invalid at once, and watchers
+    need not poll. `full_document` is the default of `watch_all`. A started `bus` gets what `mapper`
+    makes of each change; every process that opens the collection must give one, or none does.
+    `partitions` is the number of the domain's topics where a fleet relays the events. `timeout` in
+    seconds bounds each call by a URL; a client has its own. OpeningFailed names the part, and says
+    why.
     """
     options = StorageOptions(
         id_field, version_field, cache_seconds, cache_documents, watch, full_document
@@ -74,8 +76,10 @@ async def open_storage(
             if isinstance(client, MemoryClient):
                 store = client.collection(database, collection, version_field)
             else:
+                is_file = isinstance(client, str) and client.startswith("sqlite:")
+                open_store = sqlite.open_document_store if is_file else open_document_store
                 store = await stack.enter_async_context(
-                    open_document_store(
+                    open_store(
                         client,
                         database,
                         collection,

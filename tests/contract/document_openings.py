@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from eventfleet.documents import (
 )
 from eventfleet.stores.contracts.documents import DocumentStore
 from eventfleet.stores.mongo.document_stores import open_document_store
+from eventfleet.stores.sqlite.document_store import open_document_store as open_in_file
 from tests.contract.document_types import StructGame
 
 Games = EventSourcedStorage[Any]
@@ -34,15 +36,22 @@ class OpenGames:
             yield games
 
 
-@pytest.fixture(params=["memory", "mongodb"])
-async def opening(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[OpenGames]:
+@pytest.fixture(params=["memory", "mongodb", "sqlite"])
+async def opening(
+    request: pytest.FixtureRequest, prefix: str, tmp_path: Path
+) -> AsyncIterator[OpenGames]:
     if request.param == "memory":
         yield OpenGames(MemoryDocuments())
         return
+    about: Any = {"version_field": "version", "partitions": 1, "timeout": 20}
+    if request.param == "sqlite":
+        async with open_in_file(
+            f"sqlite:///{tmp_path}/file", prefix, "games", "games.events", **about
+        ) as in_file:
+            yield OpenGames(in_file)
+        return
     url = request.getfixturevalue("mongo_url")
-    async with open_document_store(
-        url, prefix, "games", "games.events", version_field="version", partitions=1, timeout=20
-    ) as store:
+    async with open_document_store(url, prefix, "games", "games.events", **about) as store:
         yield OpenGames(store)
     with MongoClient(url) as client:
         client.drop_database(prefix)

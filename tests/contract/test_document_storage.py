@@ -24,6 +24,7 @@ from eventfleet.documents import (
 from eventfleet.stores.contracts.documents import StoredDocument
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.retry import CONFLICT, RetryPolicy
+from eventfleet.stores.sqlite.document_store import SqliteDocuments
 from tests.contract.document_openings import Games, OpenGames, earn, eventually
 from tests.contract.document_openings import games as games
 from tests.contract.document_openings import opening as opening
@@ -517,6 +518,15 @@ async def test_a_state_is_that_of_a_version_or_of_a_time(games: Games, wrong: An
         await games.at("g1", time=TIME.replace(tzinfo=None))
 
 
+async def drop_documents(store: Any) -> None:
+    if isinstance(store, MemoryDocuments):
+        store._documents.clear()
+    elif isinstance(store, SqliteDocuments):
+        await store._database.write(lambda each: each.execute("DELETE FROM documents"))
+    else:
+        await store._documents.drop()
+
+
 async def test_a_dropped_collection_is_noticed_and_written_again(opening: OpenGames) -> None:
     store: Any = opening.store
     await store.project([StoredDocument("g1", 4, {"gold": 7})])
@@ -528,10 +538,7 @@ async def test_a_dropped_collection_is_noticed_and_written_again(opening: OpenGa
         expected = await games.find()
         assert [game.id for game in expected] == ["g1", "g2"]
         assert await games.find({"gold": 99}) == []
-        if isinstance(store, MemoryDocuments):
-            store._documents.clear()
-        else:
-            await store._documents.drop()
+        await drop_documents(store)
         assert await games.find({"gold": 2}) == expected[1:]
         assert await games.find() == expected
 

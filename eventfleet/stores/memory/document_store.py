@@ -1,7 +1,6 @@
 """The document store, in memory."""
 
 import asyncio
-import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
@@ -10,7 +9,8 @@ from typing import Any
 
 from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts.documents import DocumentTail, FeedItem, StoredDocument
-from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
+from eventfleet.stores.document_query import DocumentQuery
+from eventfleet.stores.errors import Duplicate, InvalidCursor
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.outbox import MemoryOutbox
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
@@ -20,7 +20,7 @@ from eventfleet.topics.event import EventRecord
 class MemoryDocuments:
     """DocumentStore in memory, which shares nothing with its callers.
 
-    `find` knows equality and the comparison operators of MongoDB.
+    `find` knows what DocumentQuery does.
     """
 
     def __init__(self, version_field: str = "version", yield_point: YieldPoint = no_yield) -> None:
@@ -91,14 +91,8 @@ class MemoryDocuments:
         skip: int,
         limit: int,
     ) -> list[StoredDocument]:
-        found = [each for each in self._documents.values() if each.fields is not None]
-        found = [
-            each
-            for each in found
-            if all(_compare(self._value(each, name), wanted) for name, wanted in where.items())
-        ]
-        for name, direction in reversed(list(sort) or [("_id", 1)]):
-            found.sort(key=lambda each: _order(self._value(each, name)), reverse=direction < 0)
+        query = DocumentQuery(self._version_field, where, sort)
+        found = query.sorted(filter(query.matches, self._documents.values()))
         return [_copied(each) for each in found[skip : skip + limit]]
 
     async def changes(
@@ -107,13 +101,6 @@ class MemoryDocuments:
         versions = self._events.get(aggregate_id, {})
         for version in sorted(v for v in versions if v > after)[:limit]:
             yield copy_value(versions[version])
-
-    def _value(self, document: StoredDocument, name: str) -> Any:
-        own = {"_id": document.id, self._version_field: document.version}
-        value: Any = {**(document.fields or {}), **own}
-        for part in name.split("."):
-            value = value.get(part) if isinstance(value, dict) else None
-        return value
 
     @asynccontextmanager
     async def feed(self, cursor: str | None) -> AsyncIterator[AsyncIterator[FeedItem]]:
@@ -152,29 +139,3 @@ def _decode(cursor: str, end: int) -> int:
     if not cursor.isdecimal() or int(cursor) > end:
         raise InvalidCursor(f"{cursor!r} is no cursor of a watch")
     return int(cursor)
-
-
-def _order(value: Any) -> tuple[bool, Any]:
-    return value is not None, value if value is not None else 0
-
-
-_COMPARISONS: dict[str, Any] = {
-    "$eq": lambda value, wanted: value == wanted,
-    "$ne": lambda value, wanted: value != wanted,
-    "$gt": lambda value, wanted: value is not None and value > wanted,
-    "$gte": lambda value, wanted: value is not None and value >= wanted,
-    "$lt": lambda value, wanted: value is not None and value < wanted,
-    "$lte": lambda value, wanted: value is not None and value <= wanted,
-    "$in": lambda value, wanted: value in wanted,
-    "$exists": lambda value, wanted: (value is not None) == wanted,
-    "$regex": lambda value, wanted: isinstance(value, str) and bool(re.search(wanted, value)),
-}
-
-
-def _compare(value: Any, wanted: Any) -> bool:
-    if not isinstance(wanted, dict) or not any(name.startswith("$") for name in wanted):
-        return bool(value == wanted)
-    unknown = wanted.keys() - _COMPARISONS.keys()
-    if unknown:
-        raise Misconfigured(f"the store in memory does not know {', '.join(sorted(unknown))}")
-    return all(_COMPARISONS[name](value, operand) for name, operand in wanted.items())

@@ -67,8 +67,7 @@ def connect(path: Path) -> apsw.Connection:
         try:
             _check_owner(connection, path)
             _create_tables(connection)
-            (mode,) = connection.execute("PRAGMA journal_mode = WAL").get
-            if mode != "wal":
+            if connection.execute("PRAGMA journal_mode = WAL").get != "wal":
                 raise Misconfigured(
                     f"{path}: its file system has no shared memory for SQLite's WAL"
                 )

@@ -35,10 +35,13 @@ JSON = DataCodec(lambda value: orjson.dumps(value).decode(), orjson.loads)
 
 
 class EventRows:
-    """Encodes and decodes the events of one domain."""
+    """Encodes and decodes the events of one domain.
 
-    def __init__(self, domain: str, codec: DataCodec = JSON) -> None:
-        self.domain, self._codec = domain, codec
+    `source` is the domain that the events name, where it is not that of their rows.
+    """
+
+    def __init__(self, domain: str, codec: DataCodec = JSON, source: str = "") -> None:
+        self.domain, self._codec, self._source = domain, codec, source or domain
 
     def insert(
         self,
@@ -76,15 +79,16 @@ class EventRows:
         found = connection.execute(
             f"SELECT {COLUMNS} FROM events WHERE domain = ? AND {where}", (self.domain, *values)
         )
-        return [self._event(row) for row in found]
+        return [self.decode(row) for row in found]
 
-    def _event(self, row: Row) -> EventRecord:
+    def decode(self, row: Row) -> EventRecord:
+        """Decode COLUMNS."""
         aggregate_id, version, id, type, time, schema_version, data, attributes, *rest = row
         discarded, partition, epoch, offset, reply_to = rest
         return EventRecord(
             id=id,
             type=type,
-            domain=self.domain,
+            domain=self._source,
             aggregate_id=aggregate_id,
             time=load_time(time),
             data=self._codec.load(data),

@@ -50,6 +50,11 @@ CREATE TABLE bus_notes (
   PRIMARY KEY (domain, name)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE collections (
+  events TEXT PRIMARY KEY,
+  collection TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE documents (
   collection TEXT NOT NULL,
   id TEXT NOT NULL,
