@@ -1,12 +1,15 @@
-"""What every log promises: Apache Kafka, the embedded broker, and the in-memory one."""
+"""What every log promises: Apache Kafka, the embedded broker, SQLite, and the in-memory one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+import apsw
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import RecordsToDelete
@@ -43,6 +46,11 @@ from eventfleet.stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
+from eventfleet.stores.sqlite.database import Database, open_database
+from eventfleet.stores.sqlite.log import SqliteProducer, SqliteTransactionalWriter
+from eventfleet.stores.sqlite.log_admin import SqliteAdmin
+from eventfleet.stores.sqlite.log_reader import SqliteFollower, SqliteReader
+from eventfleet.stores.sqlite.log_rows import Appending
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
@@ -133,6 +141,40 @@ def log_in_memory(
     )
 
 
+class LogWithoutControlRecords(Log):
+    gap = 0
+
+
+class Undone(Exception):
+    """Ends a transaction whose records are written."""
+
+
+def sqlite_log(database: Database, prefix: str) -> Log:
+    async def leave_undone(
+        owner: SqliteTransactionalWriter, records: Sequence[ProducerRecord]
+    ) -> None:
+        """No transaction stays open on SQLite: one thread does each from its begin to its end."""
+
+        def run(connection: apsw.Connection) -> None:
+            Appending(connection).append(records)
+            raise Undone
+
+        with pytest.raises(Undone):
+            await database.write(run)
+
+    return LogWithoutControlRecords(
+        SqliteAdmin(database),
+        SqliteReader(database),
+        SqliteProducer(database),
+        partial(SqliteTransactionalWriter, database),
+        leave_undone,
+        True,
+        Topics.of(prefix, ""),
+        f"{prefix}.append",
+        SqliteFollower(database),
+    )
+
+
 def kafka_log(connection: Connection, prefix: str, transactions: bool) -> Log:
     def transactional(group: str, topic: str, partition: int) -> PartitionWriter:
         return TransactionalWriter(connection, group, topic, partition)
@@ -173,22 +215,33 @@ async def move_offset(bootstrap: str, group: str, at: TopicPartition, offset: in
         await consumer.stop()
 
 
-WITH = ["memory", "simulated", "kafka"]
+WITH = ["memory", "simulated", "kafka", "sqlite"]
+LEAVING_OPEN = ["memory", "simulated", "kafka"]
+"""Those whose transactions stay open between two calls."""
 WITHOUT = ["memory without transactions", "kafka without transactions", "embedded"]
 
 
 async def made(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
+    async with opened(request, prefix) as log:
+        await log.admin.create(declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1))
+        yield log
+        await log.close()
+
+
+@asynccontextmanager
+async def opened(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
     where, _, without = request.param.partition(" ")
     if where == "memory":
-        log = memory(prefix, not without)
+        yield memory(prefix, not without)
     elif where == "simulated":
-        log = simulated(prefix)
+        yield simulated(prefix)
+    elif where == "sqlite":
+        folder: Path = request.getfixturevalue("tmp_path")
+        async with open_database(folder / "file", TIMEOUT) as database:
+            yield sqlite_log(database, prefix)
     else:
         bootstrap = request.getfixturevalue(where)
-        log = kafka_log(Connection(bootstrap, timeout=TIMEOUT), prefix, request.param == "kafka")
-    await log.admin.create(declare_topics(Topics.of(prefix, ""), PARTITIONS, 1, -1))
-    yield log
-    await log.close()
+        yield kafka_log(Connection(bootstrap, timeout=TIMEOUT), prefix, request.param == "kafka")
 
 
 @pytest.fixture(params=WITH + WITHOUT)
@@ -294,6 +347,7 @@ async def test_a_zombie_within_its_transaction_leaves_nothing(transactional: Log
     await successor.close()
 
 
+@pytest.mark.parametrize("transactional", LEAVING_OPEN, indirect=True)
 async def test_records_of_an_open_transaction_are_not_read(transactional: Log) -> None:
     log = transactional
     owner = log.source()

@@ -62,4 +62,51 @@ CREATE TABLE documents (
   fields TEXT,
   PRIMARY KEY (collection, id)
 ) STRICT, WITHOUT ROWID;
+
+CREATE TABLE log_topics (
+  name TEXT PRIMARY KEY,
+  id TEXT NOT NULL,
+  partitions INTEGER NOT NULL,
+  replication INTEGER NOT NULL,
+  config TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE log_partitions (
+  id INTEGER PRIMARY KEY,
+  topic TEXT NOT NULL,
+  partition INTEGER NOT NULL,
+  oldest INTEGER NOT NULL DEFAULT 0,
+  end_offset INTEGER NOT NULL DEFAULT 0,
+  compacted_to INTEGER NOT NULL DEFAULT 0,
+  UNIQUE (topic, partition)
+) STRICT;
+
+CREATE TABLE log_records (
+  seq INTEGER PRIMARY KEY,
+  partition_id INTEGER NOT NULL,
+  offset INTEGER NOT NULL,
+  timestamp INTEGER NOT NULL,
+  key ANY,
+  value ANY,
+  headers TEXT,
+  to_compact INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX log_offsets ON log_records (partition_id, offset);
+CREATE INDEX log_keys ON log_records (partition_id, key, offset) WHERE to_compact;
+CREATE INDEX log_tombstones ON log_records (partition_id, offset)
+  WHERE to_compact AND value IS NULL;
+
+CREATE TABLE log_groups (
+  topic TEXT NOT NULL,
+  name TEXT NOT NULL,
+  partition INTEGER NOT NULL,
+  next_offset INTEGER,
+  generation INTEGER NOT NULL DEFAULT 0,
+  PRIMARY KEY (topic, name, partition)
+) STRICT, WITHOUT ROWID;
+
+CREATE VIEW log AS
+SELECT topic, partition, offset, datetime(timestamp / 1000.0, 'unixepoch', 'subsec') AS time,
+  key, value, headers
+FROM log_partitions JOIN log_records ON partition_id = id;
 """
