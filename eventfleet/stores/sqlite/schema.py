@@ -106,7 +106,7 @@ CREATE TABLE log_groups (
 ) STRICT, WITHOUT ROWID;
 
 CREATE VIEW log AS
-SELECT topic, partition, offset, datetime(timestamp / 1000.0, 'unixepoch', 'subsec') AS time,
-  key, value, headers
+SELECT topic, partition, offset,
+  strftime('%Y-%m-%d %H:%M:%f', timestamp / 1000.0, 'unixepoch') AS time, key, value, headers
 FROM log_partitions JOIN log_records ON partition_id = id;
 """
