@@ -324,6 +324,7 @@ async def test_old_records_that_all_groups_have_passed_go(database: Database) ->
 async def test_what_a_group_has_not_begun_to_read_stays(database: Database) -> None:
     await SqliteProducer(database).produce(out("a", age=25 * HOUR))
     await SqliteAdmin(database).set_offsets(GROUP, TOPICS.events, {1: 7})
+    await pass_to(database, 1, "others")
     assert await SqliteLogCleaner(database).clean(NOW) == 0
     assert await values(database) == ["a"]
 
