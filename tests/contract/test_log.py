@@ -156,7 +156,7 @@ def sqlite_log(database: Database, prefix: str) -> Log:
         """No transaction stays open on SQLite: one thread does each from its begin to its end."""
 
         def run(connection: apsw.Connection) -> None:
-            Appending(connection).append(records)
+            Appending(connection, set()).append(records)
             raise Undone
 
         with pytest.raises(Undone):

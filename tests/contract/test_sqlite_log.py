@@ -239,7 +239,7 @@ async def test_records_of_a_transaction_under_way_are_not_read(database: Databas
     written, go_on = threading.Event(), threading.Event()
 
     def run(connection: apsw.Connection) -> None:
-        Appending(connection).append(out("b"))
+        Appending(connection, set()).append(out("b"))
         written.set()
         go_on.wait(TIMEOUT)
 
@@ -250,6 +250,17 @@ async def test_records_of_a_transaction_under_way_are_not_read(database: Databas
     go_on.set()
     await writing
     assert await values(database) == ["a", "b"]
+
+
+async def test_a_follower_is_woken_by_commits_to_its_topic_alone(database: Database) -> None:
+    with database.watching(TOPICS.stored) as of_stored, database.watching() as of_all:
+        await SqliteProducer(database).produce(out("a"))
+        await asyncio.wait_for(of_all.wait(), TIMEOUT)
+        assert not of_stored.is_set()
+        owner = source(database)
+        await owner.open()
+        await owner.commit(out("b", topic=TOPICS.stored), 1)
+        await asyncio.wait_for(of_stored.wait(), TIMEOUT)
 
 
 async def test_long_reads_go_page_by_page(database: Database) -> None:

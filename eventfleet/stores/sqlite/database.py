@@ -47,6 +47,8 @@ class Database:
         self._jobs: queue.Queue[_WriteJob | None] = queue.Queue(MAX_WAITING_JOBS)
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
         self._watchers: set[_Watcher] = set()
+        self.written_topics: set[str] = set()
+        """The topics that jobs of the group being committed have written records to."""
         self._thread = threading.Thread(
             target=self._write_groups, name="sqlite-writer", daemon=True
         )
@@ -70,9 +72,9 @@ class Database:
         return await self._wait(self._reads.submit(self._run_read, job))
 
     @contextmanager
-    def watching(self) -> Iterator[asyncio.Event]:
-        """Yield an event that is set after each commit."""
-        watcher = _Watcher(asyncio.get_running_loop(), asyncio.Event())
+    def watching(self, topic: str | None = None) -> Iterator[asyncio.Event]:
+        """Yield an event that is set after each commit, or after those of records of a topic."""
+        watcher = _Watcher(asyncio.get_running_loop(), asyncio.Event(), topic)
         self._watchers.add(watcher)
         try:
             yield watcher.changed
@@ -118,6 +120,7 @@ class Database:
 
     def _write_group(self, group: list[_WriteJob]) -> None:
         try:
+            self.written_topics.clear()
             mode = "FULL" if any(each.is_synced for each in group) else "NORMAL"
             self._writer.execute(f"PRAGMA synchronous = {mode}")
             self._writer.execute("BEGIN IMMEDIATE")
@@ -135,7 +138,8 @@ class Database:
             else:
                 result.set_exception(failure)
         for watcher in tuple(self._watchers):
-            watcher.notify()
+            if watcher.topic is None or watcher.topic in self.written_topics:
+                watcher.notify()
 
     def _run_write(self, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Return what the job returned, or what it raised when its own writes are undone."""
@@ -154,6 +158,7 @@ class Database:
 class _Watcher(NamedTuple):
     loop: asyncio.AbstractEventLoop
     changed: asyncio.Event
+    topic: str | None
 
     def notify(self) -> None:
         with suppress(RuntimeError):  # its loop has ended

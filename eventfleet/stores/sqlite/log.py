@@ -60,6 +60,7 @@ class SqliteTransactionalWriter:
         generation, self._generation = self._generation, None
         if generation is None:
             raise RuntimeError(f"{self._topic}/{self._partition} for {self._group} is not open")
+        written = self._database.written_topics
         move = next_offset, self._topic, self._group, self._partition, generation
 
         def run(connection: apsw.Connection) -> None:
@@ -69,7 +70,7 @@ class SqliteTransactionalWriter:
                     f"{self._topic}/{self._partition} for {self._group}:"
                     " another owner has taken over"
                 )
-            Appending(connection).append([*records, *last])
+            Appending(connection, written).append([*records, *last])
 
         await self._database.write(run, sync=False)
         self._generation = generation
@@ -85,7 +86,10 @@ class SqliteProducer:
         self._database = database
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
-        return await self._database.write(lambda connection: Appending(connection).append(records))
+        written = self._database.written_topics
+        return await self._database.write(
+            lambda connection: Appending(connection, written).append(records)
+        )
 
     async def close(self) -> None:
         """There is nothing to release."""

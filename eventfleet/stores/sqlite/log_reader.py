@@ -69,7 +69,7 @@ class SqliteReader:
 
 
 class SqliteFollower:
-    """LogFollower that each commit wakes."""
+    """LogFollower that each commit to its topic wakes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -80,7 +80,7 @@ class SqliteFollower:
             rows = (find_partition(connection, topic, number) for number in range(partitions))
             return {row.partition: row.end for row in rows}
 
-        with self._database.watching() as changed:
+        with self._database.watching(topic) as changed:
             offsets = await self._database.read(read)
             yield self._records(topic, offsets, changed)
 

@@ -52,10 +52,10 @@ class PartitionRow(NamedTuple):
 
 
 class Appending:
-    """Appends records within one transaction."""
+    """Appends records within one transaction; `written` gets the names of their topics."""
 
-    def __init__(self, connection: apsw.Connection) -> None:
-        self._connection = connection
+    def __init__(self, connection: apsw.Connection, written: set[str]) -> None:
+        self._connection, self._written = connection, written
         self._topics: dict[str, Topic] = {}
         self._places: dict[tuple[str, int], PartitionRow] = {}
         self._ends: dict[int, int] = {}
@@ -76,6 +76,7 @@ class Appending:
             "UPDATE log_partitions SET end_offset = ? WHERE id = ?",
             [(end, id) for id, end in self._ends.items()],
         )
+        self._written.update(self._topics)
         return positions
 
     def _check_sizes(self, records: Sequence[ProducerRecord]) -> None:
