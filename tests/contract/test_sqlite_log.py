@@ -337,6 +337,10 @@ async def test_what_a_group_has_not_begun_to_read_stays(database: Database) -> N
     await SqliteAdmin(database).set_offsets(GROUP, TOPICS.events, {1: 7})
     await pass_to(database, 1, "others")
     assert await SqliteLogCleaner(database).clean(NOW) == 0
+    await pass_to(database, 1)
+    beginner = source(database, "beginner")
+    await beginner.open()
+    assert await SqliteLogCleaner(database).clean(NOW) == 0
     assert await values(database) == ["a"]
 
 

@@ -15,8 +15,7 @@ BATCH_RECORDS = 1_000
 
 PASSED = """
 SELECT min(coalesce(passed.next_offset, 0))
-FROM (SELECT DISTINCT name FROM log_groups WHERE topic = :topic AND next_offset IS NOT NULL)
-  AS readers
+FROM (SELECT DISTINCT name FROM log_groups WHERE topic = :topic) AS readers
 LEFT JOIN log_groups AS passed
   ON passed.topic = :topic AND passed.name = readers.name AND passed.partition = :partition
 """
@@ -44,7 +43,7 @@ class SqliteLogCleaner:
     """Removes records, BATCH_RECORDS in a transaction.
 
     A record goes when it is `kept` old, and as old as its topic's `retention.ms`, and all groups
-    that have committed offsets of the topic have passed it. Of a topic without groups it goes by
+    that have opened partitions of the topic have passed it. Of a topic without groups it goes by
     `retention.ms` alone: never where that is -1. A compacted topic keeps the last record of each
     key; where that is a tombstone, until it is `kept` old.
     """

@@ -104,12 +104,12 @@ def _read_after(
 ) -> list[LogRecord]:
     """Return a page of each partition that has records from its offset on."""
     found: list[LogRecord] = []
-    for row in find_partitions(connection, topic):
-        offset = offsets.get(row.partition, row.end)
-        if offset < row.oldest:
-            raise ServerUnavailable(
-                f"following {topic}/{row.partition}: records from {offset} on are no longer kept"
-            )
-        if offset < row.end:
-            found += read_page(connection, topic, row, offset, row.end)
+    with connection:  # so that no record is removed between two statements
+        for row in find_partitions(connection, topic):
+            offset = offsets.get(row.partition, row.end)
+            if offset < row.oldest:
+                where = f"following {topic}/{row.partition}"
+                raise ServerUnavailable(f"{where}: records from {offset} on are no longer kept")
+            if offset < row.end:
+                found += read_page(connection, topic, row, offset, row.end)
     return found
