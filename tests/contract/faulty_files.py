@@ -1,7 +1,6 @@
 """Files under SQLite that fail, kill their process, or remember what the power would leave."""
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,9 @@ OnWrite = Callable[[apsw.VFSFile, bytes, int], None]
 OnSync = Callable[[], None]
 """Called before each sync of a database's log."""
 
+Change = tuple[int, bytes | None]
+"""Bytes written at an offset, or the size that the file is cut to."""
+
 
 class FaultyFiles(apsw.VFS):
     """The files of all databases that are opened while it is the default."""
@@ -25,11 +27,35 @@ class FaultyFiles(apsw.VFS):
         self.base = apsw.vfs_names()[0]
         super().__init__("faulty", self.base, makedefault=True)
         self.on_write, self.on_sync = on_write, on_sync
-        self.synced: Path | None = None
-        """The folder that gets a copy of each file as it is synced."""
+        self.disk: Path | None = None
+        """The folder that gets what is synced of each file. A sync that fails loses what it was to
+        write, as it does in Linux: the next one does not write it again."""
+        self._unsynced: dict[Path, list[Change]] = {}
 
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultyFile":
         return FaultyFile(self, name, flags)
+
+    def note(self, path: Path | None, change: Change) -> None:
+        """Note a change of a file that is not synced yet."""
+        if self.disk and path:
+            self._unsynced.setdefault(path, []).append(change)
+
+    def sync(self, path: Path | None, is_lost: bool) -> None:
+        """Bring a file's changes to the disk, unless they are lost."""
+        if not self.disk or not path:
+            return
+        changes = self._unsynced.pop(path, [])
+        if is_lost:
+            return
+        synced = self.disk / path.name
+        synced.touch()
+        with synced.open("r+b") as file:
+            for offset, data in changes:
+                if data is None:
+                    file.truncate(offset)
+                else:
+                    file.seek(offset)
+                    file.write(data)
 
 
 class FaultyFile(apsw.VFSFile):
@@ -46,13 +72,21 @@ class FaultyFile(apsw.VFSFile):
         if self._is_log and self._files.on_write:
             self._files.on_write(self, data, offset)
         super().xWrite(data, offset)
+        self._files.note(self._path, (offset, bytes(data)))
+
+    def xTruncate(self, size: int) -> None:
+        super().xTruncate(size)
+        self._files.note(self._path, (size, None))
 
     def xSync(self, flags: int) -> None:
-        if self._is_log and self._files.on_sync:
-            self._files.on_sync()
+        try:
+            if self._is_log and self._files.on_sync:
+                self._files.on_sync()
+        except apsw.Error:
+            self._files.sync(self._path, is_lost=True)
+            raise
         super().xSync(flags)
-        if self._files.synced and self._path:
-            shutil.copy(self._path, self._files.synced)
+        self._files.sync(self._path, is_lost=False)
 
 
 @contextmanager

@@ -212,8 +212,8 @@ async def test_an_owner_goes_on_from_what_is_committed_after_the_disk_failed(
 async def test_what_is_acknowledged_outlives_the_power_with_all_that_came_before(
     files: FaultyFiles, path: Path, tmp_path: Path
 ) -> None:
-    files.synced = tmp_path / "synced"
-    files.synced.mkdir()
+    files.disk = tmp_path / "disk"
+    files.disk.mkdir()
     async with open_database(path, TIMEOUT) as database:
         await prepare(database)
         owner, producer = source(database), SqliteProducer(database)
@@ -222,14 +222,37 @@ async def test_what_is_acknowledged_outlives_the_power_with_all_that_came_before
             await owner.commit(out(f"stored {number}", topic=TOPICS.stored), number)
             await producer.produce(out(f"event {number}"))
             left = tmp_path / f"left-{number}"
-            shutil.copytree(files.synced, left)
+            shutil.copytree(files.disk, left)
             await owner.commit(out(f"more {number}", topic=TOPICS.stored), number)
-    files.synced = None
+    files.disk = None
     for number in range(1, 4):
         async with open_database(tmp_path / f"left-{number}" / "file", TIMEOUT) as database:
             assert await values(database) == [f"event {n}" for n in range(1, number + 1)]
             assert (await values(database, TOPICS.stored))[-1] == f"stored {number}"
             assert await offset(database) == number
+
+
+async def test_what_is_acknowledged_after_a_failed_sync_outlives_the_power(
+    files: FaultyFiles, path: Path, tmp_path: Path
+) -> None:
+    files.disk = tmp_path / "disk"
+    files.disk.mkdir()
+    async with open_database(path, TIMEOUT) as database:
+        await prepare(database)
+        owner, producer = source(database), SqliteProducer(database)
+        await owner.open()
+        await owner.commit(out("stored", topic=TOPICS.stored), 1)
+        refuse_syncs(files, apsw.IOError("sync"))
+        with pytest.raises(ServerUnavailable):
+            await producer.produce(out("refused"))
+        refuse_syncs(files, None)
+        await producer.produce(out("kept"))
+        left = tmp_path / "left"
+        shutil.copytree(files.disk, left)
+    files.disk = None
+    async with open_database(left / "file", TIMEOUT) as database:
+        assert await values(database) == ["kept"]
+        assert await values(database, TOPICS.stored) == ["stored"]
 
 
 # Reading

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
-from eventfleet.stores.sqlite.database_file import connect, connect_reader, locked
+from eventfleet.stores.sqlite.database_file import connect, connect_reader, locked, rewrite_log
 from eventfleet.stores.sqlite.errors import translated
 
 T = TypeVar("T")
@@ -46,6 +46,7 @@ class Database:
         self._writer, self._reader = writer, connect_reader(path)
         self._jobs: queue.Queue[_WriteJob | None] = queue.Queue(MAX_WAITING_JOBS)
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
+        self._has_lost_writes = False
         self._watchers: set[_Watcher] = set()
         self.written_topics: set[str] = set()
         """The topics that jobs of the group being committed have written records to."""
@@ -120,6 +121,9 @@ class Database:
 
     def _write_group(self, group: list[_WriteJob]) -> None:
         try:
+            if self._has_lost_writes:
+                rewrite_log(self.path)
+                self._has_lost_writes = False
             self.written_topics.clear()
             mode = "FULL" if any(each.is_synced for each in group) else "NORMAL"
             self._writer.execute(f"PRAGMA synchronous = {mode}")
@@ -127,6 +131,7 @@ class Database:
             outcomes = [(each.result, *self._run_write(each.run)) for each in group]
             self._writer.execute("COMMIT")
         except BaseException as error:
+            self._has_lost_writes |= isinstance(error, apsw.IOError)
             if self._writer.in_transaction:
                 self._writer.execute("ROLLBACK")
             for each in group:

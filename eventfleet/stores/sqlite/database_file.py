@@ -18,6 +18,7 @@ FIXED_SQLITE = (3, 51, 3)
 
 MAGIC = b"SQLite format 3\0"
 BUSY_MILLISECONDS = 1_000
+REWRITTEN_BYTES = 1_048_576
 CACHE_KIBIBYTES = 16_384
 
 
@@ -83,6 +84,22 @@ def connect_reader(path: Path) -> apsw.Connection:
         connection = _open(path)
         connection.execute("PRAGMA query_only = ON")
     return connection
+
+
+def rewrite_log(path: Path) -> None:
+    """Write the file's write-ahead log again as it is, and sync it.
+
+    Linux forgets what a sync that fails was to write: the next one succeeds without that.
+    """
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_WAL
+    log = apsw.VFSFile("", f"{path}-wal", [flags, 0])
+    try:
+        size = log.xFileSize()
+        for offset in range(0, size, REWRITTEN_BYTES):
+            log.xWrite(log.xRead(min(REWRITTEN_BYTES, size - offset), offset), offset)
+        log.xSync(apsw.SQLITE_SYNC_FULL)
+    finally:
+        log.xClose()
 
 
 def _open(path: Path) -> apsw.Connection:
