@@ -35,6 +35,11 @@ class FaultyFiles(apsw.VFS):
     def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultyFile":
         return FaultyFile(self, name, flags)
 
+    def xDelete(self, name: str, syncdir: bool) -> None:
+        super().xDelete(name, syncdir)
+        if self.disk:
+            (self.disk / Path(name).name).unlink(missing_ok=True)
+
     def note(self, path: Path | None, change: Change) -> None:
         """Note a change of a file that is not synced yet."""
         if self.disk and path:

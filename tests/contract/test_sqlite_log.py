@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.stores.sqlite import database as database_module
 from eventfleet.stores.sqlite import log_cleaner
 from eventfleet.stores.sqlite.database import Database, open_database
 from eventfleet.stores.sqlite.log import SqliteProducer, SqliteTransactionalWriter
@@ -247,12 +249,44 @@ async def test_what_is_acknowledged_after_a_failed_sync_outlives_the_power(
             await producer.produce(out("refused"))
         refuse_syncs(files, None)
         await producer.produce(out("kept"))
-        left = tmp_path / "left"
-        shutil.copytree(files.disk, left)
+        left = shutil.copytree(files.disk, tmp_path / "left")
     files.disk = None
     async with open_database(left / "file", TIMEOUT) as database:
         assert await values(database) == ["kept"]
         assert await values(database, TOPICS.stored) == ["stored"]
+
+
+async def test_what_is_acknowledged_after_a_failed_checkpoint_outlives_the_power(
+    files: FaultyFiles, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "CHECKPOINT_PAGES", 10)
+    stored = ["." * 4_000] * 20
+    files.disk = tmp_path / "disk"
+    files.disk.mkdir()
+    async with open_database(path, TIMEOUT) as database:
+        await prepare(database)
+        owner, producer = source(database), SqliteProducer(database)
+        await owner.open()
+        # A reader's snapshot keeps what comes after it in the log: only a sync of that can save it.
+        with closing(apsw.Connection(str(path))) as reader:
+            reader.execute("BEGIN; SELECT * FROM log_topics").fetchall()
+            refuse_syncs(files, apsw.IOError("sync"))
+            await owner.commit(out(*stored, topic=TOPICS.stored), 1)
+            with suppress(ServerUnavailable):
+                await checkpointed(database)
+            refuse_syncs(files, None)
+            await producer.produce(out("kept"))
+            await checkpointed(database)
+            left = shutil.copytree(files.disk, tmp_path / "left")
+    files.disk = None
+    async with open_database(left / "file", TIMEOUT) as database:
+        assert await values(database) == ["kept"]
+        assert await values(database, TOPICS.stored) == stored
+
+
+async def checkpointed(database: Database) -> None:
+    """Wait until what follows the last commit is done."""
+    await database.write(lambda _: None, sync=False)
 
 
 # Reading

@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 MAX_GROUP_JOBS = 200
 MAX_WAITING_JOBS = 10_000
+CHECKPOINT_PAGES = 1_000
+"""The length of the log from which on its pages are moved to their places."""
 
 Job = Callable[[apsw.Connection], T]
 """What is done within one transaction; it may run in a group with others."""
@@ -46,7 +48,8 @@ class Database:
         self._writer, self._reader = writer, connect_reader(path)
         self._jobs: queue.Queue[_WriteJob | None] = queue.Queue(MAX_WAITING_JOBS)
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
-        self._has_lost_writes = False
+        self._log_pages, self._has_lost_writes = 0, False
+        writer.set_wal_hook(self._note_log_pages)
         self._watchers: set[_Watcher] = set()
         self.written_topics: set[str] = set()
         """The topics that jobs of the group being committed have written records to."""
@@ -116,8 +119,22 @@ class Database:
             self._write_group(
                 [each for each in group if each.result.set_running_or_notify_cancel()]
             )
+            self._checkpoint()
             if closing:
                 return
+
+    def _note_log_pages(self, _: apsw.Connection, name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self) -> None:
+        """Move the pages of a long log to their places. SQLite's own checkpoints hide failures."""
+        if self._log_pages < CHECKPOINT_PAGES or self._has_lost_writes:
+            return
+        try:
+            self._writer.wal_checkpoint()
+        except apsw.Error as error:  # the next one does it
+            self._has_lost_writes = isinstance(error, apsw.IOError)
 
     def _write_group(self, group: list[_WriteJob]) -> None:
         try:

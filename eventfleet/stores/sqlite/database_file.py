@@ -18,7 +18,8 @@ FIXED_SQLITE = (3, 51, 3)
 
 MAGIC = b"SQLite format 3\0"
 BUSY_MILLISECONDS = 1_000
-REWRITTEN_BYTES = 1_048_576
+REWRITTEN_BYTES = 65_536
+"""At a time; at most 131,071: SQLite writes no more to a file at once."""
 CACHE_KIBIBYTES = 16_384
 
 
