@@ -260,7 +260,7 @@ async def test_what_is_acknowledged_after_a_failed_checkpoint_outlives_the_power
     files: FaultyFiles, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "CHECKPOINT_PAGES", 10)
-    stored = ["." * 4_000] * 20
+    stored = ["." * 4_000] * 60
     files.disk = tmp_path / "disk"
     files.disk.mkdir()
     async with open_database(path, TIMEOUT) as database:
