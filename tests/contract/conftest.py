@@ -14,15 +14,21 @@ from eventfleet.stores.contracts import DeadLetterStore, DomainStores, EventStor
 from eventfleet.stores.contracts.views import ViewStore
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
+from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.mongo import open_stores
+from eventfleet.stores.sqlite.database import open_database
+from eventfleet.stores.sqlite.dead_letters import SqliteDeadLetters
+from eventfleet.stores.sqlite.events import SqliteEvents
 from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
 from tests.servers.install import Absent
 from tests.servers.server import Server
 
 IMPLEMENTATIONS = ("memory", "mongodb", "threads", "embedded")
+SQLITE_SUITES = ("test_event_store", "test_event_feed", "test_outbox", "test_dead_letter_store")
+"""The suites of what is kept in a file."""
 OpenStores = Callable[[], AbstractAsyncContextManager[DomainStores]]
 
 
@@ -47,7 +53,15 @@ def embedded_mongo_url() -> Iterator[str]:
         yield f"mongodb://{server.address}/?directConnection=true"
 
 
-@pytest.fixture(params=IMPLEMENTATIONS)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    module = metafunc.module
+    if "opening" in metafunc.fixturenames and not hasattr(module, "opening"):
+        in_file = module.__name__.rpartition(".")[2] in SQLITE_SUITES
+        stores = (*IMPLEMENTATIONS, "sqlite") if in_file else IMPLEMENTATIONS
+        metafunc.parametrize("opening", stores, indirect=True)
+
+
+@pytest.fixture
 def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]:
     """Opens the stores of one domain; what they hold stays until the test ends."""
     if request.param == "memory":
@@ -59,6 +73,23 @@ def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]
             yield kept
 
         yield opened
+        return
+    if request.param == "sqlite":
+        path, registry = request.getfixturevalue("tmp_path") / "file", MemoryRegistry()
+
+        @asynccontextmanager
+        async def in_file() -> AsyncIterator[DomainStores]:
+            async with open_database(path, 30) as database:
+                events: Any = SqliteEvents(database, DOMAIN)
+                events.registry = registry  # which is not kept in the file
+                yield DomainStores(
+                    events,
+                    MemorySnapshots(KEPT),
+                    MemoryViews(),
+                    SqliteDeadLetters(database, DOMAIN),
+                )
+
+        yield in_file
         return
     embedded, threads = request.param == "embedded", request.param == "threads"
     url = request.getfixturevalue("embedded_mongo_url" if embedded else "mongo_url")

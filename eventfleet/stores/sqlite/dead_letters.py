@@ -1,6 +1,144 @@
-from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
+"""The dead-letter store on SQLite: a row for each parked aggregate, with its request."""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from eventfleet.stores.contracts.dead_letters import ParkedQuery, RedriveRequest
+from eventfleet.stores.sqlite.database import Database
+from eventfleet.topics.parked import Discard, DiscardedEvent, ParkedAggregate
+
+PARK = """
+INSERT INTO parked (domain, role, aggregate_id, partition, first, reason, parked)
+VALUES (?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET partition = excluded.partition, first = excluded.first,
+  reason = excluded.reason, parked = excluded.parked
+"""
+REQUEST = """
+UPDATE parked SET requested = ?4, requested_first = ?5
+WHERE domain = ?1 AND role = ?2 AND aggregate_id = ?3 AND first = ?5
+  AND (?4 <> 'null' OR requested IS NULL OR requested_first <> ?5)
+"""
 
 
-class SqliteDeadLetters(MemoryDeadLetters):
-    def __init__(self, d, n):
-        super().__init__()
+class SqliteDeadLetters:
+    """DeadLetterStore of one domain."""
+
+    def __init__(self, database: Database, domain: str) -> None:
+        self._database, self._domain = database, domain
+
+    async def prepare(self) -> None:
+        """Prepare nothing: the tables are there."""
+
+    async def parked_in(self, role: str, partition: int) -> list[ParkedAggregate]:
+        return await self._parked("role = ? AND partition = ?", role, partition)
+
+    async def park(self, parked: Sequence[ParkedAggregate]) -> None:
+        rows = [
+            (
+                *(self._domain, each.role, each.aggregate_id, each.partition, each.first),
+                *(each.reason, _dump(each)),
+            )
+            for each in parked
+        ]
+        if rows:
+            await self._database.write(lambda connection: _run_each(connection, PARK, rows))
+
+    async def unpark(self, role: str, aggregate_ids: Collection[str]) -> None:
+        delete = "DELETE FROM parked WHERE domain = ? AND role = ? AND aggregate_id = ?"
+        keys = [(self._domain, role, each) for each in aggregate_ids]
+        await self._database.write(lambda connection: _run_each(connection, delete, keys))
+
+    async def find(self, query: ParkedQuery, limit: int) -> list[ParkedAggregate]:
+        return await self._parked(
+            "(role, aggregate_id) > (?2, ?3) AND ?4 IN ('', role) AND ?5 IN ('', aggregate_id)"
+            " AND substr(reason, 1, length(?6)) = ?6 ORDER BY role, aggregate_id LIMIT ?7",
+            *(*query.after, query.role, query.aggregate_id, query.reason, limit),
+        )
+
+    async def count(self) -> dict[str, int]:
+        select = "SELECT role, count(*) FROM parked WHERE domain = ? GROUP BY role"
+        return dict(await self._rows(select))
+
+    async def request(self, parked: ParkedAggregate, discard: Discard | None) -> bool:
+        return await self._request([parked], discard) == 1
+
+    async def request_redrives(self, parked: Sequence[ParkedAggregate]) -> int:
+        return await self._request(parked, None)
+
+    async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
+        found = await self._rows(
+            "SELECT aggregate_id, requested_first, requested FROM parked WHERE domain = ? AND role = ?"
+            " AND partition = ? AND requested IS NOT NULL ORDER BY aggregate_id LIMIT ?",
+            *(role, partition, limit),
+        )
+        return [RedriveRequest(id, first, _load_discard(asked)) for id, first, asked in found]
+
+    async def end_request(self, role: str, request: RedriveRequest) -> None:
+        aggregate_id, first, discard = request
+        update = (
+            "UPDATE parked SET requested = NULL, requested_first = NULL WHERE domain = ?"
+            " AND role = ? AND aggregate_id = ? AND requested_first = ? AND requested = ?"
+        )
+        key = (self._domain, role, aggregate_id, first, _dump(discard))
+        await self._database.write(lambda connection: _run_each(connection, update, [key]))
+
+    async def note_discarded(self, events: Collection[DiscardedEvent]) -> None:
+        insert = "INSERT INTO discarded VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+        rows = [
+            (self._domain, each.role, each.aggregate_id, each.version, _dump(each))
+            for each in events
+        ]
+        await self._database.write(lambda connection: _run_each(connection, insert, rows))
+
+    async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
+        wanted = {*aggregate_ids}
+        return [each for each in await self.discarded_by(role) if each.aggregate_id in wanted]
+
+    async def discarded_by(self, role: str) -> list[DiscardedEvent]:
+        found = await self._rows(
+            "SELECT discarded FROM discarded WHERE domain = ? AND role = ?"
+            " ORDER BY aggregate_id, version",
+            role,
+        )
+        return [msgspec.json.decode(each, type=DiscardedEvent) for (each,) in found]
+
+    async def _parked(self, where: str, *values: Any) -> list[ParkedAggregate]:
+        found = await self._rows(f"SELECT parked FROM parked WHERE domain = ? AND {where}", *values)
+        return [msgspec.json.decode(each, type=ParkedAggregate) for (each,) in found]
+
+    async def _request(self, parked: Sequence[ParkedAggregate], discard: Discard | None) -> int:
+        """Return how many of them are parked so."""
+        known = (
+            "SELECT count(*) FROM parked"
+            " WHERE domain = ? AND role = ? AND aggregate_id = ? AND first = ?"
+        )
+
+        def run(connection: apsw.Connection) -> int:
+            count = 0
+            for each in parked:
+                key = self._domain, each.role, each.aggregate_id
+                connection.execute(REQUEST, (*key, _dump(discard), each.first))
+                count += connection.execute(known, (*key, each.first)).get
+            return count
+
+        return await self._database.write(run)
+
+    async def _rows(self, statement: str, *values: Any) -> list[Any]:
+        return await self._database.read(
+            lambda connection: connection.execute(statement, (self._domain, *values)).fetchall()
+        )
+
+
+def _run_each(connection: apsw.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+    connection.executemany(statement, rows)
+
+
+def _dump(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _load_discard(requested: str) -> Discard | None:
+    return msgspec.json.decode(requested, type=Discard | None)

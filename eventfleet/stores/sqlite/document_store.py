@@ -15,7 +15,7 @@ from eventfleet.stores.sqlite.dead_letters import SqliteDeadLetters
 from eventfleet.stores.sqlite.events import SqliteEvents
 from eventfleet.stores.sqlite.extended_json import EXTENDED_JSON, dump, load
 from eventfleet.stores.sqlite.outbox import PROJECT, PUBLISH
-from eventfleet.stores.sqlite.rows import COLUMNS, EventRows
+from eventfleet.stores.sqlite.rows import COLUMNS, EventTable
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 
@@ -44,7 +44,7 @@ class SqliteDocuments:
         """`folder` is the name that the collection's database has."""
         self._database, self._name = database, f"{folder}.{collection}"
         self._version_field, self._partitions = version_field, partitions
-        self._rows = EventRows(f"{folder}.{events}", EXTENDED_JSON, collection)
+        self._rows = EventTable(f"{folder}.{events}", EXTENDED_JSON, collection)
         self._events = SqliteEvents(database, self._rows.domain, self._rows)
         self.outbox = self._events.outbox
         self.letters = SqliteDeadLetters(database, self._name)

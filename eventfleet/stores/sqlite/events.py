@@ -21,7 +21,7 @@ from eventfleet.stores.cursors import FeedPoint, decode_cursor, decode_feed_curs
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.sqlite.database import Database
 from eventfleet.stores.sqlite.outbox import PUBLISH, SqliteOutbox
-from eventfleet.stores.sqlite.rows import EventRows, dump_time
+from eventfleet.stores.sqlite.rows import EventTable, dump_time
 from eventfleet.topics.event import EventKey, EventRecord, Position
 
 PAGE_EVENTS = 200
@@ -35,9 +35,9 @@ REFUSED_BEFORE = "parked_offset IS NOT NULL AND (parked_epoch, parked_offset) < 
 class SqliteEvents:
     """EventStore of one domain."""
 
-    def __init__(self, database: Database, domain: str, rows: EventRows | None = None) -> None:
+    def __init__(self, database: Database, domain: str, rows: EventTable | None = None) -> None:
         self._database, self._domain = database, domain
-        self._rows = rows or EventRows(domain)
+        self._rows = rows or EventTable(domain)
         self.outbox = SqliteOutbox(database, self._rows)
 
     async def prepare(self) -> None:

@@ -9,7 +9,7 @@ import orjson
 
 from eventfleet.stores.contracts.outbox import BusNote, BusPlace
 from eventfleet.stores.sqlite.database import Database
-from eventfleet.stores.sqlite.rows import EventRows
+from eventfleet.stores.sqlite.rows import EventTable
 from eventfleet.topics.event import EventKey, EventRecord
 
 PUBLISH, PROJECT, PARKED, PUBLISHED = "publish", "project", "parked", "published"
@@ -19,7 +19,7 @@ PENDING = f"outbox IN ('{PUBLISH}', '{PROJECT}')"
 class SqliteOutbox:
     """Outbox of the events of one domain."""
 
-    def __init__(self, database: Database, rows: EventRows) -> None:
+    def __init__(self, database: Database, rows: EventTable) -> None:
         self._database, self._rows, self._domain = database, rows, rows.domain
 
     async def prepare(self) -> None:

@@ -15,8 +15,8 @@ ATTRIBUTES = ("prev", "correlation_id", "causation_id", "actor", "traceparent", 
 
 INSERT = """
 INSERT INTO events (domain, aggregate_id, version, id, type, time, schema_version, data, attributes,
-  partition, epoch, log_offset, unplaced, parked_epoch, parked_offset, reply_to, outbox)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
+  discarded, partition, epoch, log_offset, unplaced, parked_epoch, parked_offset, reply_to, outbox)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING
 """
 COLUMNS = (
     "aggregate_id, version, id, type, time, schema_version, data, attributes, discarded,"
@@ -34,7 +34,7 @@ class DataCodec(NamedTuple):
 JSON = DataCodec(lambda value: orjson.dumps(value).decode(), orjson.loads)
 
 
-class EventRows:
+class EventTable:
     """Encodes and decodes the events of one domain.
 
     `source` is the domain that the events name, where it is not that of their rows.
@@ -63,7 +63,7 @@ class EventRows:
                 *(self.domain, event.aggregate_id, event.version, event.id, event.type),
                 *(dump_time(event.time), event.schema_version, self._codec.dump(event.data)),
                 orjson.dumps(attributes).decode() if attributes else None,
-                partition,
+                *(event.discarded, partition),
                 *(placed and placed.epoch, placed and placed.offset),
                 None if placed else partition,
                 *(parked and parked.epoch, parked and parked.offset),

@@ -50,6 +50,28 @@ CREATE TABLE bus_notes (
   PRIMARY KEY (domain, name)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE parked (
+  domain TEXT NOT NULL,
+  role TEXT NOT NULL,
+  aggregate_id TEXT NOT NULL,
+  partition INTEGER NOT NULL,
+  first INTEGER NOT NULL,
+  reason TEXT NOT NULL,
+  parked TEXT NOT NULL,
+  requested_first INTEGER,
+  requested TEXT,
+  PRIMARY KEY (domain, role, aggregate_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE discarded (
+  domain TEXT NOT NULL,
+  role TEXT NOT NULL,
+  aggregate_id TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  discarded TEXT NOT NULL,
+  PRIMARY KEY (domain, role, aggregate_id, version)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE collections (
   events TEXT PRIMARY KEY,
   collection TEXT NOT NULL
