@@ -55,7 +55,9 @@ def embedded_mongo_url() -> Iterator[str]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     module = metafunc.module
-    if "opening" in metafunc.fixturenames and not hasattr(module, "opening"):
+    parametrized = [each.args[0] for each in metafunc.definition.iter_markers("parametrize")]
+    has_own = hasattr(module, "opening") or "opening" in parametrized
+    if "opening" in metafunc.fixturenames and not has_own:
         in_file = module.__name__.rpartition(".")[2] in SQLITE_SUITES
         stores = (*IMPLEMENTATIONS, "sqlite") if in_file else IMPLEMENTATIONS
         metafunc.parametrize("opening", stores, indirect=True)

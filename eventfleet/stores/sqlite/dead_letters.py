@@ -70,8 +70,9 @@ class SqliteDeadLetters:
 
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         found = await self._rows(
-            "SELECT aggregate_id, requested_first, requested FROM parked WHERE domain = ? AND role = ?"
-            " AND partition = ? AND requested IS NOT NULL ORDER BY aggregate_id LIMIT ?",
+            "SELECT aggregate_id, requested_first, requested FROM parked WHERE domain = ?"
+            " AND role = ? AND partition = ? AND requested IS NOT NULL"
+            " ORDER BY aggregate_id LIMIT ?",
             *(role, partition, limit),
         )
         return [RedriveRequest(id, first, _load_discard(asked)) for id, first, asked in found]
