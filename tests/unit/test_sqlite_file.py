@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -179,6 +180,53 @@ async def test_a_full_disk_fails_what_it_can_t_take_and_nothing_else(path: Path)
         database._writer.execute("PRAGMA max_page_count = 1000000")
         await note(database, "c")
     assert await noted(path) == ["a", "c"]
+
+
+class FailingWriter:
+    """A connection on which the next ROLLBACK fails, as on a disk that fails."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection, self.failures = connection, 1
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def execute(self, statement: str, *values: Any) -> Any:
+        if statement == "ROLLBACK" and self.failures:
+            self.failures = 0
+            raise apsw.IOError("IOError: disk I/O error")
+        return self._connection.execute(statement, *values)
+
+
+async def test_writes_go_on_after_one_that_could_not_even_be_rolled_back(path: Path) -> None:
+    def fail(connection: apsw.Connection) -> None:
+        connection.execute(NOTE, ("half",))
+        raise apsw.FullError("FullError: database or disk is full")
+
+    async with open_database(path, 5) as database:
+        writer: Any = FailingWriter(database._writer)
+        database._writer = writer
+        with pytest.raises(ServerUnavailable, match="the disk is full"):
+            await database.write(fail)
+        assert not writer.failures
+        await note(database, "b")
+    assert await noted(path) == ["b"]
+
+
+async def test_a_log_that_can_t_be_rewritten_is_rewritten_by_the_next_write(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    async with open_database(path, 5) as database:
+        database._has_lost_writes = True
+        with monkeypatch.context() as patch:
+            patch.setattr("eventfleet.stores.sqlite.database.rewrite_log", fail)
+            with pytest.raises(ServerUnavailable, match="file: No space left on device"):
+                await note(database, "a")
+        await note(database, "b")
+    assert await noted(path) == ["b"]
 
 
 async def test_a_write_ends_in_time_though_another_one_stands_still(path: Path) -> None:

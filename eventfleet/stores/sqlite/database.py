@@ -138,6 +138,7 @@ class Database:
 
     def _write_group(self, group: list[_WriteJob]) -> None:
         try:
+            self._roll_back()
             if self._has_lost_writes:
                 rewrite_log(self.path)
                 self._has_lost_writes = False
@@ -149,8 +150,8 @@ class Database:
             self._writer.execute("COMMIT")
         except BaseException as error:
             self._has_lost_writes |= isinstance(error, apsw.IOError)
-            if self._writer.in_transaction:
-                self._writer.execute("ROLLBACK")
+            with suppress(apsw.Error):  # the next group rolls back what this one leaves
+                self._roll_back()
             for each in group:
                 each.result.set_exception(translated(self.path, error))
             return
@@ -162,6 +163,10 @@ class Database:
         for watcher in tuple(self._watchers):
             if watcher.topic is None or watcher.topic in self.written_topics:
                 watcher.notify()
+
+    def _roll_back(self) -> None:
+        if self._writer.in_transaction:
+            self._writer.execute("ROLLBACK")
 
     def _run_write(self, job: Job[Any]) -> tuple[Any, BaseException | None]:
         """Return what the job returned, or what it raised when its own writes are undone."""

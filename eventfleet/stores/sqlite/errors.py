@@ -39,7 +39,10 @@ def translate_errors(path: Path) -> Iterator[None]:
 
 
 def translated(path: Path, error: BaseException) -> BaseException:
-    """The error that says of the file what SQLite's does; others stay as they are."""
+    """The error that says of the file what SQLite's, or the system's, does; others stay as they
+    are."""
+    if isinstance(error, OSError):
+        return ServerUnavailable(f"{path}: {error.strerror}")
     for kind, reason in REASONS.items():
         if isinstance(error, kind):
             fault: type[StoreError] = Misconfigured if kind in LASTING else ServerUnavailable
