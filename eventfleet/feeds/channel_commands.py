@@ -183,13 +183,16 @@ class ChannelCommandSender:
                 self._listener.report_well()
                 async for together in messages:
                     for message in together:
-                        with suppress(*DECODE_ERRORS):  # others may publish what is none
-                            told = _decode_outcome(message)
-                            awaited = self._awaited.get(told.number)
-                            if awaited and not awaited.done():
-                                awaited.set_result(told.outcome)
+                        self._receive(message)
         finally:
             self._subscribed.clear()
+
+    def _receive(self, message: bytes) -> None:
+        with suppress(*DECODE_ERRORS):  # others may publish what is none
+            told = _decode_outcome(message)
+            awaited = self._awaited.get(told.number)
+            if awaited and not awaited.done():
+                awaited.set_result(told.outcome)
 
 
 class LeftAggregates:

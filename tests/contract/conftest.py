@@ -20,6 +20,7 @@ from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.sqlite.database import open_database
 from eventfleet.stores.sqlite.dead_letters import SqliteDeadLetters
+from eventfleet.stores.sqlite.event_table import EventTable
 from eventfleet.stores.sqlite.events import SqliteEvents
 from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
@@ -82,7 +83,7 @@ def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]
         @asynccontextmanager
         async def in_file() -> AsyncIterator[DomainStores]:
             async with open_database(path, 30) as database:
-                events: Any = SqliteEvents(database, DOMAIN)
+                events: Any = SqliteEvents(database, EventTable(DOMAIN))
                 events.registry = registry  # which is not kept in the file
                 yield DomainStores(
                     events,

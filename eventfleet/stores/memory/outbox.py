@@ -1,10 +1,10 @@
 """The outbox, in memory."""
 
-import time
 from collections.abc import Collection
 
 from eventfleet.model.value_copy import copy_value
 from eventfleet.stores.contracts.outbox import BusNote, BusPlace
+from eventfleet.stores.leases import Leases
 from eventfleet.stores.memory.yield_point import YieldPoint, no_yield
 from eventfleet.topics.event import EventKey, EventRecord
 
@@ -19,7 +19,7 @@ class MemoryOutbox:
         self._parked: dict[EventKey, EventRecord] = {}
         self._published: dict[EventKey, tuple[EventRecord, BusPlace]] = {}
         self._bus_notes: dict[str, BusNote] = {}
-        self._leases: dict[str, tuple[str, float]] = {}
+        self._leases = Leases()
 
     async def prepare(self) -> None:
         await self._yield_point()
@@ -84,16 +84,11 @@ class MemoryOutbox:
 
     async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
         await self._yield_point()
-        holder, until = self._leases.get(name, (owner, 0.0))
-        if holder != owner and until > time.monotonic():
-            return False
-        self._leases[name] = (owner, time.monotonic() + seconds)
-        return True
+        return self._leases.hold(name, owner, seconds)
 
     async def release_lease(self, name: str, owner: str) -> None:
         await self._yield_point()
-        if self._leases.get(name, ("", 0.0))[0] == owner:
-            del self._leases[name]
+        self._leases.release(name, owner)
 
     def _take_pending(self, key: EventKey) -> EventRecord | None:
         return self.unsettled[True].pop(key, None) or self.unsettled[False].pop(key, None)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import apsw
 
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
+from eventfleet.stores.leases import Leases
 from eventfleet.stores.sqlite.database_file import connect, connect_reader, locked, rewrite_log
 from eventfleet.stores.sqlite.errors import translated
 
@@ -43,8 +44,8 @@ class Database:
         """`timeout` in seconds bounds each call."""
         self.path, self._timeout = path, timeout
         self.incarnation: str = writer.execute("SELECT incarnation FROM file").get
-        self.leases: dict[tuple[str, str], tuple[str, float]] = {}
-        """The leases' owners and ends, by domain and name: no other process can hold one."""
+        self.leases = Leases()
+        """By domain and name: no other process can hold one."""
         self._writer, self._reader = writer, connect_reader(path)
         self._jobs: queue.Queue[_WriteJob | None] = queue.Queue(MAX_WAITING_JOBS)
         self._reads = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")

@@ -95,14 +95,19 @@ class SqliteDeadLetters:
         await self._database.write(lambda connection: _run_each(connection, insert, rows))
 
     async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
-        wanted = {*aggregate_ids}
-        return [each for each in await self.discarded_by(role) if each.aggregate_id in wanted]
+        marks = ", ".join("?" * len(aggregate_ids))
+        return await self._discarded(
+            f"role = ? AND aggregate_id IN ({marks})", role, *aggregate_ids
+        )
 
     async def discarded_by(self, role: str) -> list[DiscardedEvent]:
+        return await self._discarded("role = ?", role)
+
+    async def _discarded(self, where: str, *values: Any) -> list[DiscardedEvent]:
         found = await self._rows(
-            "SELECT discarded FROM discarded WHERE domain = ? AND role = ?"
+            f"SELECT discarded FROM discarded WHERE domain = ? AND {where}"
             " ORDER BY aggregate_id, version",
-            role,
+            *values,
         )
         return [msgspec.json.decode(each, type=DiscardedEvent) for (each,) in found]
 

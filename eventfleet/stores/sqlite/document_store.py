@@ -12,10 +12,10 @@ from eventfleet.stores.document_query import DocumentQuery
 from eventfleet.stores.errors import Duplicate, InvalidCursor, Misconfigured
 from eventfleet.stores.sqlite.database import Database, open_database, parse_url
 from eventfleet.stores.sqlite.dead_letters import SqliteDeadLetters
+from eventfleet.stores.sqlite.event_table import COLUMNS, EventTable
 from eventfleet.stores.sqlite.events import SqliteEvents
 from eventfleet.stores.sqlite.extended_json import EXTENDED_JSON, dump, load
 from eventfleet.stores.sqlite.outbox import PROJECT, PUBLISH
-from eventfleet.stores.sqlite.rows import COLUMNS, EventTable
 from eventfleet.topics.event import EventRecord
 from eventfleet.topics.partitioner import partition_of
 
@@ -44,14 +44,14 @@ class SqliteDocuments:
         """`folder` is the name that the collection's database has."""
         self._database, self._name = database, f"{folder}.{collection}"
         self._version_field, self._partitions = version_field, partitions
-        self._rows = EventTable(f"{folder}.{events}", EXTENDED_JSON, collection)
-        self._events = SqliteEvents(database, self._rows.domain, self._rows)
+        self._table = EventTable(f"{folder}.{events}", EXTENDED_JSON, collection)
+        self._events = SqliteEvents(database, self._table)
         self.outbox = self._events.outbox
         self.letters = SqliteDeadLetters(database, self._name)
 
     async def prepare(self) -> None:
         def note(connection: apsw.Connection) -> Any:
-            events = self._rows.domain
+            events = self._table.domain
             connection.execute(
                 "INSERT INTO collections VALUES (?, ?) ON CONFLICT DO NOTHING", (events, self._name)
             )
@@ -62,7 +62,7 @@ class SqliteDocuments:
         owner = await self._database.write(note)
         if owner != self._name:
             raise Misconfigured(
-                f"{self._rows.domain} has the events of the collection {owner!r}: give"
+                f"{self._table.domain} has the events of the collection {owner!r}: give"
                 f" {self._name!r} an event collection of its own"
             )
 
@@ -75,7 +75,7 @@ class SqliteDocuments:
                 return DocumentTail(None, [], is_adopted=False)
             version = document.version if document else 0
             where = "aggregate_id = ? AND version > ? ORDER BY version"
-            tail = self._rows.select(connection, where, aggregate_id, version)
+            tail = self._table.select(connection, where, aggregate_id, version)
             is_adopted = document is not None and not (tail or self._head(connection, aggregate_id))
             return DocumentTail(document, tail, is_adopted)
 
@@ -93,7 +93,7 @@ class SqliteDocuments:
             if next(self._documents(connection, 1), None):
                 return []
             select = "SELECT DISTINCT aggregate_id FROM events WHERE domain = ?"
-            return [str(id) for (id,) in connection.execute(select, (self._rows.domain,))]
+            return [str(id) for (id,) in connection.execute(select, (self._table.domain,))]
 
         return await self._database.read(run)
 
@@ -105,7 +105,7 @@ class SqliteDocuments:
         outbox = PUBLISH if to_publish else PROJECT
 
         def run(connection: apsw.Connection) -> None:
-            if not self._rows.insert(connection, event, partition, outbox=outbox):
+            if not self._table.insert(connection, event, partition, outbox=outbox):
                 stream = f"{event.domain}/{event.aggregate_id}"
                 raise Duplicate(0, stream, event.version, "version")
 
@@ -176,8 +176,8 @@ class SqliteDocuments:
         select = (
             f"SELECT seq, {COLUMNS} FROM events WHERE seq > ? AND +domain = ? ORDER BY seq LIMIT ?"
         )
-        found = connection.execute(select, (at, self._rows.domain, PAGE_EVENTS))
-        events = [(seq, self._rows.decode(tuple(row))) for seq, *row in found]
+        found = connection.execute(select, (at, self._table.domain, PAGE_EVENTS))
+        events = [(seq, self._table.decode(tuple(row))) for seq, *row in found]
         return events, events[-1][0] if len(events) == PAGE_EVENTS else max(newest, at)
 
     def _decode(self, cursor: str, newest: int) -> int:
@@ -191,7 +191,7 @@ class SqliteDocuments:
 
     def _head(self, connection: apsw.Connection, aggregate_id: str) -> int:
         select = "SELECT max(version) FROM events WHERE domain = ? AND aggregate_id = ?"
-        return connection.execute(select, (self._rows.domain, aggregate_id)).get or 0
+        return connection.execute(select, (self._table.domain, aggregate_id)).get or 0
 
     def _find(self, connection: apsw.Connection, ids: Collection[Any]) -> list[StoredDocument]:
         select = "SELECT id, version, fields FROM documents WHERE collection = ? AND id = ?"

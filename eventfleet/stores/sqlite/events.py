@@ -20,8 +20,8 @@ from eventfleet.stores.contracts import (
 from eventfleet.stores.cursors import FeedPoint, decode_cursor, decode_feed_cursor, encode_cursor
 from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.sqlite.database import Database
+from eventfleet.stores.sqlite.event_table import EventTable, dump_time
 from eventfleet.stores.sqlite.outbox import PUBLISH, SqliteOutbox
-from eventfleet.stores.sqlite.rows import EventTable, dump_time
 from eventfleet.topics.event import EventKey, EventRecord, Position
 
 PAGE_EVENTS = 200
@@ -35,10 +35,9 @@ REFUSED_BEFORE = "parked_offset IS NOT NULL AND (parked_epoch, parked_offset) < 
 class SqliteEvents:
     """EventStore of one domain."""
 
-    def __init__(self, database: Database, domain: str, rows: EventTable | None = None) -> None:
-        self._database, self._domain = database, domain
-        self._rows = rows or EventTable(domain)
-        self.outbox = SqliteOutbox(database, self._rows)
+    def __init__(self, database: Database, table: EventTable) -> None:
+        self._database, self._table, self._domain = database, table, table.domain
+        self.outbox = SqliteOutbox(database, table)
 
     async def prepare(self) -> None:
         """Prepare nothing: the tables are there."""
@@ -62,7 +61,7 @@ class SqliteEvents:
 
         def run(connection: apsw.Connection) -> None:
             for index, event in enumerate(events):
-                if not self._rows.insert(connection, event, partition, outbox=outbox):
+                if not self._table.insert(connection, event, partition, outbox=outbox):
                     raise self._duplicate(connection, index, event)
 
         if events:
@@ -72,7 +71,7 @@ class SqliteEvents:
         def run(connection: apsw.Connection) -> list[Duplicate | None]:
             return [
                 None
-                if self._rows.insert(connection, event, partition)
+                if self._table.insert(connection, event, partition)
                 else self._duplicate(connection, 0, event)
                 for event, partition in events
             ]
@@ -89,10 +88,10 @@ class SqliteEvents:
         """False: it clashes."""
         if isinstance(write, EventRecord):
             at = Position.parse(write.position or "")
-            return self._rows.insert(connection, write, at.partition, placed=at)
+            return self._table.insert(connection, write, at.partition, placed=at)
         event, at = write.event, write.position
         if isinstance(write, ParkEvent):
-            return self._rows.insert(connection, event, at.partition, parked=at)
+            return self._table.insert(connection, event, at.partition, parked=at)
         where = (at.partition, at.epoch, at.offset)
         if isinstance(write, AssignPosition):
             self._update(connection, PLACE, "unplaced IS NOT NULL", event.key, *where)
@@ -122,7 +121,7 @@ class SqliteEvents:
         )
 
     def _duplicate(self, connection: apsw.Connection, index: int, event: EventRecord) -> Duplicate:
-        is_id = self._rows.select(connection, "aggregate_id = ? AND id = ?", *event.key)
+        is_id = self._table.select(connection, "aggregate_id = ? AND id = ?", *event.key)
         key = "event id" if is_id else "version"
         return Duplicate(index, f"{event.domain}/{event.aggregate_id}", event.version, key)
 
@@ -259,7 +258,7 @@ class SqliteEvents:
             return [
                 event
                 for epoch, partition, offset in sorted({*positions})
-                for event in self._rows.select(
+                for event in self._table.select(
                     connection,
                     "partition = ? AND epoch = ? AND log_offset = ? ORDER BY version",
                     *(partition, epoch, offset),
@@ -273,7 +272,7 @@ class SqliteEvents:
 
     async def _select(self, where: str, *values: Any) -> list[EventRecord]:
         return await self._database.read(
-            lambda connection: self._rows.select(connection, where, *values)
+            lambda connection: self._table.select(connection, where, *values)
         )
 
     async def _values(self, statement: str, *values: Any) -> list[Any]:
@@ -287,7 +286,7 @@ class SqliteEvents:
         return [
             event
             for key in keys
-            for event in self._rows.select(connection, "aggregate_id = ? AND id = ?", *key)
+            for event in self._table.select(connection, "aggregate_id = ? AND id = ?", *key)
         ]
 
     def _head(self, connection: apsw.Connection, aggregate_id: str) -> Head | None:
@@ -306,7 +305,7 @@ class SqliteEvents:
 
     def _tail(self, connection: apsw.Connection, query: TailQuery, limit: int) -> Tail:
         aggregate_id, after, event_id, seen = query
-        events = self._rows.select(
+        events = self._table.select(
             connection,
             f"aggregate_id = ? AND version > ? AND {READABLE} ORDER BY version LIMIT ?",
             *(aggregate_id, after, limit),
@@ -319,7 +318,7 @@ class SqliteEvents:
         self, connection: apsw.Connection, point: FeedPoint, limit: int
     ) -> list[EventRecord]:
         partition, *place = point
-        return self._rows.select(
+        return self._table.select(
             connection,
             "log_offset IS NOT NULL AND partition = ?"
             f" AND (epoch, log_offset, version) > (?, ?, ?) {BY_POSITION} LIMIT ?",

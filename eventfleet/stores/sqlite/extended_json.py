@@ -7,7 +7,7 @@ from typing import Any
 from bson import json_util
 from bson.binary import UuidRepresentation
 
-from eventfleet.stores.sqlite.rows import DataCodec
+from eventfleet.stores.sqlite.event_table import DataCodec
 
 OPTIONS = json_util.JSONOptions(
     json_mode=json_util.JSONMode.RELAXED,

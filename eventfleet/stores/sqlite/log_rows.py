@@ -31,7 +31,8 @@ WHERE partition_id = ? AND offset >= ? AND offset < ? ORDER BY offset LIMIT ?
 
 
 class Topic(NamedTuple):
-    """What a record's topic asks of it."""
+    """A topic, as its records must fit it: their partitions, bytes, and whether keys are
+    compacted."""
 
     partitions: int
     max_bytes: int

@@ -1,6 +1,5 @@
 """The outbox on SQLite: a column of an event's row says in what state it is."""
 
-import time
 from collections.abc import Collection
 from typing import Any
 
@@ -9,7 +8,7 @@ import orjson
 
 from eventfleet.stores.contracts.outbox import BusNote, BusPlace
 from eventfleet.stores.sqlite.database import Database
-from eventfleet.stores.sqlite.rows import EventTable
+from eventfleet.stores.sqlite.event_table import EventTable
 from eventfleet.topics.event import EventKey, EventRecord
 
 PUBLISH, PROJECT, PARKED, PUBLISHED = "publish", "project", "parked", "published"
@@ -19,8 +18,8 @@ PENDING = f"outbox IN ('{PUBLISH}', '{PROJECT}')"
 class SqliteOutbox:
     """Outbox of the events of one domain."""
 
-    def __init__(self, database: Database, rows: EventTable) -> None:
-        self._database, self._rows, self._domain = database, rows, rows.domain
+    def __init__(self, database: Database, table: EventTable) -> None:
+        self._database, self._table, self._domain = database, table, table.domain
 
     async def prepare(self) -> None:
         """Prepare nothing: the tables are there."""
@@ -28,7 +27,7 @@ class SqliteOutbox:
     async def pending(self, limit: int, *, to_publish: bool) -> list[EventRecord]:
         state = PUBLISH if to_publish else PROJECT
         return await self._database.read(
-            lambda connection: self._rows.select(
+            lambda connection: self._table.select(
                 connection,
                 "outbox = ? AND aggregate_id IN"
                 " (SELECT aggregate_id FROM events WHERE domain = ? AND outbox = ?"
@@ -62,7 +61,7 @@ class SqliteOutbox:
 
     async def parked(self, aggregate_id: str, limit: int) -> list[EventRecord]:
         return await self._database.read(
-            lambda connection: self._rows.select(
+            lambda connection: self._table.select(
                 connection,
                 "outbox = ? AND aggregate_id = ? ORDER BY version LIMIT ?",
                 *(PARKED, aggregate_id, limit),
@@ -103,17 +102,10 @@ class SqliteOutbox:
         )
 
     async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
-        leases, key = self._database.leases, (self._domain, name)
-        holder, until = leases.get(key, (owner, 0.0))
-        if holder != owner and until > time.monotonic():
-            return False
-        leases[key] = (owner, time.monotonic() + seconds)
-        return True
+        return self._database.leases.hold((self._domain, name), owner, seconds)
 
     async def release_lease(self, name: str, owner: str) -> None:
-        key = self._domain, name
-        if self._database.leases.get(key, ("", 0.0))[0] == owner:
-            del self._database.leases[key]
+        self._database.leases.release((self._domain, name), owner)
 
     async def _move(
         self,
