@@ -14,6 +14,7 @@ from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.command_agent import CommandAgent
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.worker_log import KafkaLog
 
 
 async def main(task: ContenderTask) -> None:
@@ -25,13 +26,14 @@ async def main(task: ContenderTask) -> None:
         connections.log_reader(settings) as reader,
     ):
         connection = connections.connection(settings)
+        log = KafkaLog(connection)
         deciders = {domain.name: order_decider}
         context = WorkerContext(
-            settings, connection, True, Producer(connection), reader, deciders, metrics=metrics
+            settings, log, Producer(connection), reader, deciders, metrics=metrics
         )
         agent_type = counting_agent(CommandAgent, counter)
         agent = agent_type(domain, stores[domain.name], context)
-        apps = [role_app(settings, connection, agent, metrics)]
+        apps = [role_app(settings, log, agent, metrics)]
         async with scraped(HealthServer(metrics, apps).served("127.0.0.1", 0)):
             await run_apps(apps, counter.stop)
     clock = counter.clock

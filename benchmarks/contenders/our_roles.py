@@ -17,6 +17,7 @@ from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
+from eventfleet.workers.worker_log import KafkaLog
 
 
 class RunCounter:
@@ -88,11 +89,11 @@ async def run_role(name: str, task: ContenderTask) -> None:
     ):
         connection = connections.connection(settings)
         metrics = Metrics()
-        servers = connection, True, Producer(connection), reader
-        context = WorkerContext(settings, *servers, metrics=metrics)
+        log = KafkaLog(connection)
+        context = WorkerContext(settings, log, Producer(connection), reader, metrics=metrics)
         agent_type = counting_agent(agent_class(name), counter)
         agent = agent_type(domain, stores[domain.name], context)
-        apps = [role_app(settings, connection, agent, metrics)]
+        apps = [role_app(settings, log, agent, metrics)]
         async with scraped(HealthServer(metrics, apps).served("127.0.0.1", 0)):
             await run_apps(apps, counter.stop)
     clock = counter.clock

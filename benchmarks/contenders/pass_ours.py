@@ -30,6 +30,7 @@ from eventfleet.workers.owner import Ack, RoleFactory
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport.chunk import ChunkSchema
 from eventfleet.workers.transport.consumer_thread import FETCH_BYTES
+from eventfleet.workers.worker_log import KafkaLog
 
 ROLE = "pass"
 
@@ -107,7 +108,7 @@ async def main(task: ContenderTask) -> None:
         return PassRole(counter, writer)
 
     metrics = Metrics()
-    app = role_app(settings, connection, PassAgent(task, make), metrics)
+    app = role_app(settings, KafkaLog(connection), PassAgent(task, make), metrics)
     async with scraped(HealthServer(metrics, [app]).served("127.0.0.1", 0)):
         await _run(app, counter, task.records)
     clock = counter.clock

@@ -191,14 +191,14 @@ async def _open_context(
     from eventfleet.runtime import connections
     from eventfleet.workers.agent import WorkerContext
     from eventfleet.workers.stage_notifier import BackgroundNotifier
+    from eventfleet.workers.worker_log import KafkaLog
 
     notifier = BackgroundNotifier(
         connections.notices(settings), metrics.notices, metrics.notices_lost
     )
     return WorkerContext(
         settings,
-        connections.connection(settings),
-        await admin.transactional(),
+        KafkaLog(connections.connection(settings), await admin.transactional()),
         await stack.enter_async_context(connections.log_writer(settings)),
         await stack.enter_async_context(connections.log_reader(settings)),
         deciders,
@@ -220,14 +220,9 @@ async def _run(
     from eventfleet.workers.app_runner import role_app, run_apps, worker_timeouts
     from eventfleet.workers.health_server import HealthServer
 
-    metrics, timeouts, long_polls = (
-        context.metrics,
-        worker_timeouts(settings),
-        context.transactional,
-    )
+    metrics, timeouts = context.metrics, worker_timeouts(settings)
     apps = [
-        role_app(settings, context.connection, agent, metrics, timeouts, long_polls, start_seconds)
-        for agent in agents
+        role_app(settings, context.log, agent, metrics, timeouts, start_seconds) for agent in agents
     ]
     watch = TopicWatch(settings, context.reader)
     working = []

@@ -21,17 +21,14 @@ from eventfleet.stores.contracts import (
     LogWriter,
     PartitionWriter,
 )
-from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.producer import PlainWriter
-from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.parked_log import TopicParkedLog
-from eventfleet.stores.remembering_writer import RememberingWriter
 from eventfleet.topics.names import Topics, consumer_group
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.timed_writer import TimedWriter
 from eventfleet.workers.transport.chunk import ChunkSchema
+from eventfleet.workers.worker_log import WorkerLog
 
 if TYPE_CHECKING:
     from eventfleet.deciders.decider import Decider
@@ -83,15 +80,13 @@ class Agent(ABC):
 class WorkerContext:
     """The resources that the agents of one process share.
 
-    `transactional`: whether the broker has transactions. `deciders`, by domain name, are for the
-    command agent; `writer` publishes again what sweeps find, `reader` looks for topics of routes
-    and reads what is parked.
-    `metrics` are those of the process, which show the commits of its roles.
+    `deciders`, by domain name, are for the command agent; `writer` publishes again what sweeps
+    find, `reader` looks for topics of routes and reads what is parked. `metrics` are those of the
+    process, which show the commits of its roles.
     """
 
     settings: Settings
-    connection: Connection
-    transactional: bool
+    log: WorkerLog
     writer: LogWriter
     reader: LogReader
     deciders: "Mapping[str, Decider]" = field(default_factory=dict)
@@ -147,7 +142,7 @@ class DomainAgent(Agent):
     def guarantee(self) -> str:
         """The line for the log that says how often a record is delivered to the agent's targets."""
         where = f"{self} to {', '.join(self.targets_of(self.domain)) or 'no topic'}"
-        if self.context.transactional:
+        if self.context.log.transactional:
             return f"{where}: delivery is exactly once for readers of committed records"
         return (
             f"{where}: delivery is at least once, since the broker has no transactions; "
@@ -157,7 +152,8 @@ class DomainAgent(Agent):
     def make_writer(self, partition: int, ack: Ack) -> PartitionWriter:
         """Make the writer that moves the offset together with the records that a role writes."""
         histograms = self.context.metrics.histograms(self.domain_name, self.role)
-        return TimedWriter(self._writer(partition, ack), histograms.commit_seconds)
+        writer = self.context.log.writer(self.group, self.source, partition, ack)
+        return TimedWriter(writer, histograms.commit_seconds)
 
     def make_parking(self, partition: int) -> Parking:
         """Make the parking of a role that keeps what it parks in the dead-letter store."""
@@ -189,10 +185,3 @@ class DomainAgent(Agent):
         letters = self.stores.dead_letters
         assert letters is not None
         return self.domain.topics, self.role, partition, letters, self.context.clock
-
-    def _writer(self, partition: int, ack: Ack) -> PartitionWriter:
-        connection = self.context.connection
-        if self.context.transactional:
-            writer = TransactionalWriter(connection, self.group, self.source, partition)
-            return RememberingWriter(writer)
-        return PlainWriter(connection, self.group, (self.source, partition), ack)

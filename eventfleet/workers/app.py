@@ -100,7 +100,7 @@ class RoleApp(faust.App):  # type: ignore[misc]
     ) -> None:
         super().__init__(
             config.group,
-            broker="eventfleet://",
+            broker=config.broker,
             broker_session_timeout=config.session_timeout,
             broker_request_timeout=config.request_timeout,
             broker_commit_interval=COMMIT_INTERVAL_SECONDS,

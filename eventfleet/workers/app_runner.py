@@ -9,12 +9,11 @@ from eventfleet.roles.steady_offsets import DOUBT_SECONDS, STEADY_SECONDS
 from eventfleet.runtime.process_stop import stop_signals
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import AccessFault, AccessRefused
-from eventfleet.stores.kafka.connection import Connection
 from eventfleet.workers.agent import Agent
 from eventfleet.workers.app import RoleApp, Tell
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner_outage import OwnerTimeouts
-from eventfleet.workers.transport import ConsumerConfig
+from eventfleet.workers.worker_log import WorkerLog
 
 __all__ = ["role_app", "run_apps", "stop_signals", "worker_timeouts"]
 
@@ -24,30 +23,17 @@ WAY_BACK = "grant it, and restart this process"
 
 def role_app(
     settings: Settings,
-    connection: Connection,
+    log: WorkerLog,
     agent: Agent,
     metrics: Metrics,
     timeouts: OwnerTimeouts | None = None,
-    long_polls: bool = True,
     start_seconds: float = 0.0,
 ) -> RoleApp:
     """Make the app of an agent. To be called within a running event loop.
 
-    `long_polls`: False for the embedded broker, which looks for new records only every quarter of
-    the time that a request may wait. `start_seconds`: how long its start may wait for Kafka.
+    `start_seconds`: how long its start may wait for the log.
     """
-    config = ConsumerConfig(
-        connection,
-        agent.source,
-        agent.group,
-        settings.chunk_records,
-        settings.chunk_bytes,
-        settings.kafka_session_timeout,
-        settings.kafka_instance_id,
-        settings.chunk_wait,
-        long_polls,
-        start_seconds,
-    )
+    config = log.consumer(settings, agent.source, agent.group, start_seconds)
     timeouts = timeouts or OwnerTimeouts(fenced=settings.kafka_session_timeout)
     timeouts = replace(timeouts, rest_tick=agent.rest_seconds)
     return RoleApp(agent, config, metrics.of(agent.domain_name, agent.role), timeouts)

@@ -21,6 +21,7 @@ from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import OwnerState, RoleFactory
 from eventfleet.workers.owner_outage import OwnerTimeouts
+from eventfleet.workers.worker_log import KafkaLog
 from tests.integration.copy_role import ROLE, CopyAgent
 
 PARTITIONS = 4
@@ -95,7 +96,7 @@ async def running(
     """An app at work; at the end it is stopped, and what ended it before is raised."""
     connection = Connection(settings.kafka_brokers)
     agent = CopyAgent(settings, source, make)
-    app = role_app(settings, connection, agent, Metrics(), timeouts)
+    app = role_app(settings, KafkaLog(connection), agent, Metrics(), timeouts)
     stop = asyncio.Event()
     work = asyncio.create_task(run_apps([app], stop))
     try:

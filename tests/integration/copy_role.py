@@ -26,6 +26,7 @@ from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, RoleFactory
 from eventfleet.workers.owners import Owners
 from eventfleet.workers.transport import ChunkSchema
+from eventfleet.workers.worker_log import KafkaLog
 
 ROLE = "copy"
 
@@ -124,7 +125,7 @@ async def work(settings: Settings, source: str, mood: Mood, url_file: Path) -> N
     """Run until a signal; the page's URL is written to `url_file`."""
     metrics = Metrics()
     agent = CopyAgent(settings, source, copying(settings, source, mood))
-    apps = [role_app(settings, Connection(settings.kafka_brokers), agent, metrics)]
+    apps = [role_app(settings, KafkaLog(Connection(settings.kafka_brokers)), agent, metrics)]
     async with stop_signals() as stop, HealthServer(metrics, apps).served("127.0.0.1", 0) as url:
         url_file.with_suffix(".new").write_text(url)
         url_file.with_suffix(".new").rename(url_file)

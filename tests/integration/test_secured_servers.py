@@ -53,6 +53,7 @@ from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.worker_log import KafkaLog
 from tests.acceptance.fleet import Worker
 from tests.acceptance.http_service import sent, serving
 from tests.acceptance.kafka_by_hand import KafkaByHand, NewRecord, wait_for
@@ -298,7 +299,8 @@ async def test_refused_credentials_are_not_tried_again_and_an_absent_broker_is(
 async def test_a_consumer_whose_credentials_are_refused_ends(servers: SecuredServers) -> None:
     settings = Settings(kafka_brokers=servers.kafka.secured)
     agent = CopyAgent(settings, f"{DOMAIN}.events", copying(settings, f"{DOMAIN}.events", Mood()))
-    app = role_app(settings, connection(servers, "append", password=WRONG), agent, Metrics())
+    log = KafkaLog(connection(servers, "append", password=WRONG))
+    app = role_app(settings, log, agent, Metrics())
     async with asyncio.timeout(BOUND_SECONDS):
         with pytest.raises(AccessRefused, match="user name and password are not accepted"):
             await run_apps([app], asyncio.Event())

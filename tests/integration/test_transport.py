@@ -39,6 +39,7 @@ from eventfleet.workers.transport.consumer_thread import (
     IDLE_POLL_MS,
     ConsumerThread,
 )
+from eventfleet.workers.worker_log import KafkaLog
 from tests.integration.copied_topic import (
     PARTITIONS,
     assert_copied_once,
@@ -157,7 +158,8 @@ async def test_one_app_that_fails_ends_the_others_in_order(settings: Settings, s
     await produce(kafka, source, 4_000)
     faulty = CopyAgent(settings, other, copying(settings, other, Mood(fatal_at=b"2000")))
     steady = CopyAgent(settings, source, copying(settings, source, Mood(pause=0.01)))
-    apps = [role_app(settings, Connection(kafka), agent, Metrics()) for agent in (faulty, steady)]
+    log = KafkaLog(Connection(kafka))
+    apps = [role_app(settings, log, agent, Metrics()) for agent in (faulty, steady)]
     with pytest.raises(RoleFailed, match=f"{ROLE} of {other}, partition 0: this record can't"):
         await run_apps(apps, asyncio.Event())
     done = await committed(settings, source)

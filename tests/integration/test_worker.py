@@ -22,6 +22,7 @@ from eventfleet.workers.health_server import HealthServer, HealthServerNotStarte
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.transport.consumer_thread import DaemonThread
+from eventfleet.workers.worker_log import KafkaLog
 from tests.integration.copied_topic import (
     assert_copied_once,
     committed,
@@ -236,7 +237,7 @@ async def test_a_thread_that_fails_before_its_start_ends_leaves_no_stray_failure
     asyncio.get_running_loop().set_exception_handler(lambda _, context: stray.append(context))
     settings = Settings(kafka_brokers="127.0.0.1:1")
     agent = CopyAgent(settings, "nowhere", _never_made)
-    app = role_app(settings, Connection(settings.kafka_brokers), agent, Metrics())
+    app = role_app(settings, KafkaLog(Connection(settings.kafka_brokers)), agent, Metrics())
     with pytest.raises(ServerUnavailable, match=r"consuming from 127\.0\.0\.1:1: "):
         await run_apps([app], asyncio.Event())
     del app

@@ -27,6 +27,7 @@ from eventfleet.workers.agent import DomainAgent, WorkerContext
 from eventfleet.workers.agents import ROLES, agent_class
 from eventfleet.workers.app_runner import SILENT_LOGGERS, role_app
 from eventfleet.workers.metrics import Metrics
+from eventfleet.workers.worker_log import KafkaLog
 from tests.unit.sync_domain import till
 
 SOURCES = {
@@ -47,10 +48,9 @@ CLASSES: dict[str, type] = {
 
 def agent_of(role: str, domain: Any = orders, transactional: bool = True) -> DomainAgent:
     deciders: dict[str, Any] = {domain.name: object()}
-    settings, connection = Settings(group_prefix="unit"), Connection("nowhere:1")
-    log = MemoryLog()
-    servers = connection, transactional, MemoryProducer(log), MemoryReader(log)
-    context = WorkerContext(settings, *servers, deciders)
+    settings, memory = Settings(group_prefix="unit"), MemoryLog()
+    log = KafkaLog(Connection("nowhere:1"), transactional)
+    context = WorkerContext(settings, log, MemoryProducer(memory), MemoryReader(memory), deciders)
     stores = DomainStores(MemoryEvents(), MemorySnapshots(), MemoryViews(), MemoryDeadLetters())
     return agent_class(role)(domain, stores, context)
 
@@ -61,9 +61,9 @@ async def never(next_offset: int) -> None:
 
 async def test_project_at_rest_ticks_as_often_as_builds_are_looked_at() -> None:
     """So a build that is begun is taken up within seconds: `eventfleet rebuild` waits for it."""
-    settings, connection = Settings(), Connection("nowhere:1")
+    settings, log = Settings(), KafkaLog(Connection("nowhere:1"))
     pauses = {
-        role: role_app(settings, connection, agent_of(role), Metrics()).owners.timeouts.rest_tick
+        role: role_app(settings, log, agent_of(role), Metrics()).owners.timeouts.rest_tick
         for role in ("project", "append")
     }
     assert pauses["project"] <= BUILDS_INTERVAL.total_seconds() < pauses["append"]

@@ -4,7 +4,7 @@ Keys and values are kept as text where they are UTF-8, so that a person can read
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
@@ -153,13 +153,32 @@ def find_partitions(connection: apsw.Connection, topic: str) -> list[PartitionRo
     return [PartitionRow(*row) for row in found]
 
 
+def read_pages(
+    connection: apsw.Connection, topic: str, starts: Mapping[int, int], limit: int
+) -> tuple[list[PartitionRow], dict[int, list[LogRecord]]]:
+    """Return all partitions of a topic; of some, the first records from an offset on."""
+    with connection:  # so that no record is removed between two statements
+        rows = find_partitions(connection, topic)
+        pages = {
+            row.partition: read_page(connection, topic, row, start, row.end, limit)
+            for row in rows
+            if (start := starts.get(row.partition, row.end)) < row.end
+        }
+    return rows, pages
+
+
 def read_page(
-    connection: apsw.Connection, topic: str, row: PartitionRow, start: int, end: int
+    connection: apsw.Connection,
+    topic: str,
+    row: PartitionRow,
+    start: int,
+    end: int,
+    limit: int = PAGE_RECORDS,
 ) -> list[LogRecord]:
     """Return the first records from `start` on, below `end`; none: there are none."""
     page: list[LogRecord] = []
     size = 0
-    with closing(connection.execute(SELECT, (row.id, start, end, PAGE_RECORDS))) as found:
+    with closing(connection.execute(SELECT, (row.id, start, end, limit))) as found:
         for offset, timestamp, key, value, headers in found:
             record = LogRecord(
                 topic,

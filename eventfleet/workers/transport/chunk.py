@@ -1,7 +1,7 @@
 """Chunks of records, and the buffer between fetching and processing them."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -93,6 +93,11 @@ class ChunkSchema(Schema):  # type: ignore[misc]
             return app.create_event(None, message.value, message.headers, message)
 
         return decode
+
+
+def hand_out(buffers: Iterable[PartitionBuffer]) -> list[Chunk]:
+    """Hand out the chunks that these buffers have room for."""
+    return [chunk for buffer in buffers for chunk in buffer.hand_out()]
 
 
 def _split(records: Sequence[LogRecord], max_bytes: int) -> Iterator[Sequence[LogRecord]]:

@@ -84,9 +84,8 @@ class Consumer(driver.Consumer):  # type: ignore[misc]
 
     @property
     def is_alive(self) -> bool:
-        """True while the consumer thread runs."""
-        thread = self._thread._thread
-        return thread is not None and thread.is_alive()
+        """True while the records are fetched."""
+        return self._thread is not None and self._thread.is_alive
 
     @property
     def is_connected(self) -> bool:

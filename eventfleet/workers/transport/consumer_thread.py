@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, ClassVar
 
 import aiokafka
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
@@ -28,7 +28,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.errors import close_quietly, translate_errors
 from eventfleet.stores.retry import OUTAGE, REQUEST
 from eventfleet.workers.faust_log import FAUST_LOGGER
-from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer
+from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer, hand_out
 from eventfleet.workers.transport.fetched_records import fetch_log_records
 from eventfleet.workers.transport.rest import beat_patiently, fetch_patiently
 from eventfleet.workers.transport.static_member import DuplicateInstanceId, StaticMember
@@ -54,8 +54,8 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ConsumerConfig:
-    """The topic and group of one app's consumer, and its limits; times in seconds.
+class KafkaConsumerConfig:
+    """The topic and group of one app's consumer on Kafka, and its limits; times in seconds.
 
     `instance_id` is the name of a static member; empty for a member that each start makes anew.
     `chunk_wait` is how long the broker lets records wait for others. `long_polls`: whether it
@@ -63,6 +63,7 @@ class ConsumerConfig:
     waits for Kafka.
     """
 
+    broker: ClassVar[str] = "eventfleet://"
     connection: Connection
     topic: str
     group: str
@@ -106,7 +107,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.config: ConsumerConfig = self.app.consumer_config
+        self.config: KafkaConsumerConfig = self.app.consumer_config
         self._room = asyncio.Event()
         self._joining = asyncio.Event()
         self._busy_at = time.monotonic()
@@ -308,13 +309,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         self._room.clear()
         self._begin_ended_tasks()
         wanted = {TopicPartition(*tp): buffer for tp, buffer in self._buffers() if buffer.has_room}
-        if buffered := _hand_out(wanted.values()):
+        if buffered := hand_out(wanted.values()):
             return buffered
         for tp in wanted:
             await self._fetch([tp], 0)
-        if not (chunks := _hand_out(wanted.values())):
+        if not (chunks := hand_out(wanted.values())):
             await self._wait([*wanted], timeout)
-            chunks = _hand_out(buffer for _, buffer in self._buffers())
+            chunks = hand_out(buffer for _, buffer in self._buffers())
         return chunks
 
     async def _wait(self, wanted: list[TopicPartition], timeout: float) -> None:
@@ -382,6 +383,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         return True
 
     @property
+    def is_alive(self) -> bool:
+        """True while the thread runs."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
     def is_connected(self) -> bool:
         """True while a broker is connected; the group's heartbeats keep one connection in use."""
         connections = self._consumer._client._conns if self._consumer else {}
@@ -414,7 +420,3 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 def _retrieve(running: asyncio.Future[Any]) -> None:
     if not running.cancelled():
         running.exception()
-
-
-def _hand_out(buffers: Iterable[PartitionBuffer]) -> list[Chunk]:
-    return [chunk for buffer in buffers for chunk in buffer.hand_out()]
