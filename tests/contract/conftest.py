@@ -14,21 +14,25 @@ from eventfleet.stores.contracts import DeadLetterStore, DomainStores, EventStor
 from eventfleet.stores.contracts.views import ViewStore
 from eventfleet.stores.memory.dead_letters import MemoryDeadLetters
 from eventfleet.stores.memory.events import MemoryEvents
-from eventfleet.stores.memory.registry import MemoryRegistry
 from eventfleet.stores.memory.snapshots import MemorySnapshots
 from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.mongo import open_stores
+from eventfleet.stores.sqlite import open_stores as open_file_stores
 from eventfleet.stores.sqlite.database import open_database
-from eventfleet.stores.sqlite.dead_letters import SqliteDeadLetters
-from eventfleet.stores.sqlite.event_table import EventTable
-from eventfleet.stores.sqlite.events import SqliteEvents
 from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
 from tests.servers.install import Absent
 from tests.servers.server import Server
 
 IMPLEMENTATIONS = ("memory", "mongodb", "threads", "embedded")
-SQLITE_SUITES = ("test_event_store", "test_event_feed", "test_outbox", "test_dead_letter_store")
+SQLITE_SUITES = (
+    "test_event_store",
+    "test_event_feed",
+    "test_outbox",
+    "test_dead_letter_store",
+    "test_snapshot_store",
+    "test_store_registry",
+)
 """The suites of what is kept in a file."""
 OpenStores = Callable[[], AbstractAsyncContextManager[DomainStores]]
 
@@ -78,19 +82,13 @@ def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]
         yield opened
         return
     if request.param == "sqlite":
-        path, registry = request.getfixturevalue("tmp_path") / "file", MemoryRegistry()
+        path = request.getfixturevalue("tmp_path") / "file"
 
         @asynccontextmanager
         async def in_file() -> AsyncIterator[DomainStores]:
             async with open_database(path, 30) as database:
-                events: Any = SqliteEvents(database, EventTable(DOMAIN))
-                events.registry = registry  # which is not kept in the file
-                yield DomainStores(
-                    events,
-                    MemorySnapshots(KEPT),
-                    MemoryViews(),
-                    SqliteDeadLetters(database, DOMAIN),
-                )
+                stores = open_file_stores(database, [DOMAIN], snapshots_kept=KEPT)
+                yield stores[DOMAIN]
 
         yield in_file
         return

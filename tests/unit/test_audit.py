@@ -462,7 +462,7 @@ async def test_what_a_rewind_explains_is_no_violation(known: bool) -> None:
     fleet.log.offsets["unit.tally.append", fleet.topics.events, 0] = 0
     await fleet.work("append", "relay")
     if not known:
-        right.registry._repairs.clear()
+        right.registry._state.repairs.clear()
     report = await fleet.audit()
     assert report.clean == known
     if known:

@@ -22,6 +22,7 @@ from eventfleet.stores.errors import Duplicate
 from eventfleet.stores.sqlite.database import Database
 from eventfleet.stores.sqlite.event_table import EventTable, dump_time
 from eventfleet.stores.sqlite.outbox import PUBLISH, SqliteOutbox
+from eventfleet.stores.sqlite.registry import SqliteRegistry
 from eventfleet.topics.event import EventKey, EventRecord, Position
 
 PAGE_EVENTS = 200
@@ -38,6 +39,7 @@ class SqliteEvents:
     def __init__(self, database: Database, table: EventTable) -> None:
         self._database, self._table, self._domain = database, table, table.domain
         self.outbox = SqliteOutbox(database, table)
+        self.registry = SqliteRegistry(database, table.domain)
 
     async def prepare(self) -> None:
         """Prepare nothing: the tables are there."""

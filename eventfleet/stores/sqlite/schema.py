@@ -85,6 +85,24 @@ CREATE TABLE documents (
   PRIMARY KEY (collection, id)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE registry (
+  domain TEXT NOT NULL,
+  fact TEXT NOT NULL,
+  value TEXT NOT NULL,
+  PRIMARY KEY (domain, fact)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE snapshots (
+  domain TEXT NOT NULL,
+  aggregate_id TEXT NOT NULL,
+  state_version INTEGER NOT NULL,
+  fingerprint TEXT NOT NULL,
+  version INTEGER NOT NULL,
+  taken_at TEXT NOT NULL,
+  state TEXT NOT NULL,
+  PRIMARY KEY (domain, aggregate_id, state_version, fingerprint, version)
+) STRICT;
+
 CREATE TABLE log_topics (
   name TEXT PRIMARY KEY,
   id TEXT NOT NULL,
