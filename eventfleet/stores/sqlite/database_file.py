@@ -150,7 +150,7 @@ def _create_tables(connection: apsw.Connection) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(SCHEMA)
-    connection.execute("INSERT INTO file VALUES (?)", (uuid4().hex,))
+    connection.execute("INSERT INTO file (incarnation) VALUES (?)", (uuid4().hex,))
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")

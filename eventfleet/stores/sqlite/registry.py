@@ -30,11 +30,11 @@ class SqliteRegistry:
         self._database, self._domain = database, domain
 
     async def epoch(self) -> int:
-        return await self._read(lambda state: state.epoch)
+        return await self._read(lambda state: state.epoch, "epoch")
 
     async def check_writable(self) -> None:
         await self._database.write(
-            lambda connection: connection.execute("UPDATE file SET incarnation = incarnation")
+            lambda connection: connection.execute("UPDATE file SET checks = checks + 1")
         )
 
     async def raise_epoch(self) -> int:
@@ -64,7 +64,9 @@ class SqliteRegistry:
         await self._change(lambda state: state.note_declaration(roles, shapes))
 
     async def next_offset(self, partition: int) -> int:
-        return await self._read(lambda state: state.next_offsets.get(partition, 0))
+        return await self._read(
+            lambda state: state.next_offsets.get(partition, 0), "epoch", "notes"
+        )
 
     async def next_offsets(self) -> dict[int, int]:
         return await self._read(lambda state: state.next_offsets)
@@ -73,7 +75,9 @@ class SqliteRegistry:
         return await self._read(lambda state: state.notes.get(partition))
 
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
-        await self._change(lambda state: state.note_next_offset(partition, epoch, next_offset))
+        await self._change(
+            lambda state: state.note_next_offset(partition, epoch, next_offset), "epoch", "notes"
+        )
 
     async def rewind(self, ranges: Collection[OffsetRange], time: datetime) -> int:
         return await self._change(lambda state: state.rewind(ranges, time))
@@ -82,16 +86,16 @@ class SqliteRegistry:
         await self._change(lambda state: state.record_restore(ranges, time))
 
     async def has_begun(self, role: str, partition: int) -> bool:
-        return await self._read(lambda state: (role, partition) in state.begun)
+        return await self._read(lambda state: (role, partition) in state.begun, "begun")
 
     async def note_begun(self, role: str, partition: int) -> None:
         await self._change(lambda state: state.begun.add((role, partition)))
 
     async def owner(self, role: str, partition: int) -> str:
-        return await self._read(lambda state: state.owner(role, partition))
+        return await self._read(lambda state: state.owner(role, partition), "owners")
 
     async def note_owner(self, role: str, partition: int, owner: str) -> str:
-        return await self._change(lambda state: state.note_owner(role, partition, owner))
+        return await self._change(lambda state: state.note_owner(role, partition, owner), "owners")
 
     async def repairs(self) -> list[Repair]:
         return await self._read(lambda state: state.repairs)
@@ -108,18 +112,19 @@ class SqliteRegistry:
     async def recover(self, facts: RegistryFacts) -> None:
         await self._change(lambda state: state.recover(facts))
 
-    async def _read(self, find: Callable[[RegistryState], T]) -> T:
+    async def _read(self, find: Callable[[RegistryState], T], *facts: str) -> T:
+        """Find something in the state. `facts`: the ones that this needs; by default all."""
         return await self._database.read(
-            lambda connection: find(_load(connection, self._domain)[0])
+            lambda connection: find(_load(connection, self._domain, facts)[0])
         )
 
-    async def _change(self, change: Callable[[RegistryState], T]) -> T:
-        """Change the state, and save the facts that are others than before."""
+    async def _change(self, change: Callable[[RegistryState], T], *facts: str) -> T:
+        """Change the state, and save the facts that are others than before. `facts` as above."""
 
         def run(connection: apsw.Connection) -> T:
-            state, values = _load(connection, self._domain)
+            state, values = _load(connection, self._domain, facts)
             result = change(state)
-            for fact in _fields:
+            for fact in facts or _fields:
                 value = _encode(getattr(state, fact)).decode()
                 if value != values.get(fact):
                     connection.execute(SAVE, (self._domain, fact, value))
@@ -128,9 +133,14 @@ class SqliteRegistry:
         return await self._database.write(run)
 
 
-def _load(connection: apsw.Connection, domain: str) -> tuple[RegistryState, dict[str, str]]:
+def _load(
+    connection: apsw.Connection, domain: str, facts: Sequence[str]
+) -> tuple[RegistryState, dict[str, str]]:
     """Return the state, and its facts as they are kept."""
-    found: Any = connection.execute(SELECT, (domain,))
+    named = f" AND fact IN ({', '.join('?' * len(facts))})" if facts else ""
+    found: Any = connection.execute(f"{SELECT}{named}", (domain, *facts))
     values: dict[str, str] = dict(found)
-    facts = {fact: msgspec.json.decode(value, type=_fields[fact]) for fact, value in values.items()}
-    return RegistryState(**facts), values
+    decoded = {
+        fact: msgspec.json.decode(value, type=_fields[fact]) for fact, value in values.items()
+    }
+    return RegistryState(**decoded), values
