@@ -24,16 +24,7 @@ from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
 from tests.servers.install import Absent
 from tests.servers.server import Server
 
-IMPLEMENTATIONS = ("memory", "mongodb", "threads", "embedded")
-SQLITE_SUITES = (
-    "test_event_store",
-    "test_event_feed",
-    "test_outbox",
-    "test_dead_letter_store",
-    "test_snapshot_store",
-    "test_store_registry",
-)
-"""The suites of what is kept in a file."""
+IMPLEMENTATIONS = ("memory", "mongodb", "threads", "embedded", "sqlite")
 OpenStores = Callable[[], AbstractAsyncContextManager[DomainStores]]
 
 
@@ -63,9 +54,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     parametrized = [each.args[0] for each in metafunc.definition.iter_markers("parametrize")]
     has_own = hasattr(module, "opening") or "opening" in parametrized
     if "opening" in metafunc.fixturenames and not has_own:
-        in_file = module.__name__.rpartition(".")[2] in SQLITE_SUITES
-        stores = (*IMPLEMENTATIONS, "sqlite") if in_file else IMPLEMENTATIONS
-        metafunc.parametrize("opening", stores, indirect=True)
+        metafunc.parametrize("opening", IMPLEMENTATIONS, indirect=True)
 
 
 @pytest.fixture

@@ -167,7 +167,9 @@ async def test_an_insertion_between_look_and_write_does_not_cost_a_later_row(
 # Rows: find
 
 
-VALUES: list[Any] = [None, -1, 0, 1, 2, 1.5, 2**40, "", "10", "9", "B", "b", "é", "한", True, False]
+VALUES: list[Any] = [
+    *(None, -1, 0, 1, 2, 1.5, 2**40, "", "10", "9", "B", "b", "b\0", "b\0a", "é", "한", True, False)
+]
 COMPARISONS = [each for each in Comparison if each is not Comparison.IN]
 
 

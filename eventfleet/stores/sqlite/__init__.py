@@ -8,6 +8,7 @@ from eventfleet.stores.sqlite.dead_letters import SqliteDeadLetters
 from eventfleet.stores.sqlite.event_table import EventTable
 from eventfleet.stores.sqlite.events import SqliteEvents
 from eventfleet.stores.sqlite.snapshots import SqliteSnapshots
+from eventfleet.stores.sqlite.views import SqliteViews
 
 __all__ = ["open_stores"]
 
@@ -20,7 +21,8 @@ def open_stores(
         domain: DomainStores(
             SqliteEvents(database, EventTable(domain)),
             SqliteSnapshots(database, domain, snapshots_kept),
-            dead_letters=SqliteDeadLetters(database, domain),
+            SqliteViews(database, domain),
+            SqliteDeadLetters(database, domain),
         )
         for domain in domains
     }

@@ -72,6 +72,24 @@ CREATE TABLE discarded (
   PRIMARY KEY (domain, role, aggregate_id, version)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE view_builds (
+  domain TEXT NOT NULL,
+  view TEXT NOT NULL,
+  builds TEXT,
+  repaired INTEGER,
+  PRIMARY KEY (domain, view)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE view_tables (
+  id INTEGER PRIMARY KEY,
+  domain TEXT NOT NULL,
+  view TEXT NOT NULL,
+  build INTEGER,
+  name TEXT NOT NULL,
+  indexes TEXT NOT NULL,
+  UNIQUE (domain, view, build, name)
+) STRICT;
+
 CREATE TABLE collections (
   events TEXT PRIMARY KEY,
   collection TEXT NOT NULL
