@@ -52,10 +52,13 @@ class SqliteDeadLetters:
         await self._database.write(lambda connection: _run_each(connection, delete, keys))
 
     async def find(self, query: ParkedQuery, limit: int) -> list[ParkedAggregate]:
+        where, values = "(role, aggregate_id) > (?, ?)", [*query.after]
+        for column in ("role", "aggregate_id"):
+            if wanted := getattr(query, column):
+                where, values = f"{where} AND {column} = ?", [*values, wanted]
         return await self._parked(
-            "(role, aggregate_id) > (?2, ?3) AND ?4 IN ('', role) AND ?5 IN ('', aggregate_id)"
-            " AND substr(reason, 1, length(?6)) = ?6 ORDER BY role, aggregate_id LIMIT ?7",
-            *(*query.after, query.role, query.aggregate_id, query.reason, limit),
+            f"{where} AND substr(reason, 1, length(?)) = ? ORDER BY role, aggregate_id LIMIT ?",
+            *(*values, query.reason, query.reason, limit),
         )
 
     async def count(self) -> dict[str, int]:
@@ -70,7 +73,8 @@ class SqliteDeadLetters:
 
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
         found = await self._rows(
-            "SELECT aggregate_id, requested_first, requested FROM parked WHERE domain = ?"
+            "SELECT aggregate_id, requested_first, requested"
+            " FROM parked INDEXED BY requested_redrives WHERE domain = ?"
             " AND role = ? AND partition = ? AND requested IS NOT NULL"
             " ORDER BY aggregate_id LIMIT ?",
             *(role, partition, limit),

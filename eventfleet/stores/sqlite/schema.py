@@ -62,6 +62,8 @@ CREATE TABLE parked (
   requested TEXT,
   PRIMARY KEY (domain, role, aggregate_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX requested_redrives ON parked (domain, role, partition, aggregate_id)
+  WHERE requested IS NOT NULL;
 
 CREATE TABLE discarded (
   domain TEXT NOT NULL,
