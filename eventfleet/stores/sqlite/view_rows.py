@@ -30,14 +30,14 @@ BATCH_ROWS = 1_000
 COLUMNS = "id, fields, partition, epoch, log_offset, version, written_at"
 CREATE = """
 CREATE TABLE {table} (
-  id TEXT PRIMARY KEY,
+  id TEXT NOT NULL PRIMARY KEY,
   fields TEXT,
   partition INTEGER NOT NULL,
   epoch INTEGER NOT NULL,
   log_offset INTEGER NOT NULL,
   version INTEGER NOT NULL,
   written_at TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
+) STRICT;
 CREATE INDEX {table}_deleted ON {table} (partition, written_at) WHERE fields IS NULL;
 """
 SAVE = """
@@ -49,8 +49,8 @@ WHERE (epoch, log_offset, version)
   < (excluded.epoch, excluded.log_offset, excluded.version)
 """
 PURGE = """
-DELETE FROM {table} WHERE id IN (
-  SELECT id FROM {table} WHERE fields IS NULL AND partition = ? AND written_at < ?
+DELETE FROM {table} WHERE rowid IN (
+  SELECT rowid FROM {table} WHERE fields IS NULL AND partition = ? AND written_at < ?
   AND (epoch, log_offset, version) <= (?, ?, ?) LIMIT ?)
 """
 
@@ -80,9 +80,7 @@ class _Table(NamedTuple):
         return [*map(_load, connection.executemany(select, [(id,) for id in ids]))]
 
     def find(self, connection: apsw.Connection, query: RowQuery, limit: int) -> list[StoredRow]:
-        fields = best_index(self.indexes, query)
-        index = self._index(fields) if fields else f"sqlite_autoindex_{self.rows}_1"
-        select = f"SELECT {COLUMNS} FROM {self.rows} INDEXED BY {index}"
+        select = f"SELECT {COLUMNS} FROM {self.rows} {self._access(query)}"
         ranges = id_ranges(query)
         rows: list[StoredRow] = []
         for ids in ranges:
@@ -108,6 +106,13 @@ class _Table(NamedTuple):
             "UPDATE view_tables SET indexes = ? WHERE id = ?",
             (dump_json([*self.indexes, *added]), self.id),
         )
+
+    def _access(self, query: RowQuery) -> str:
+        if fields := best_index(self.indexes, query):
+            return f"INDEXED BY {self._index(fields)}"
+        if query.order_by and query.aggregates is None:
+            return "NOT INDEXED"  # all rows are read: in the order in which they lie
+        return f"INDEXED BY sqlite_autoindex_{self.rows}_1"
 
     def _index(self, fields: Sequence[str]) -> str:
         return f"{self.rows}_{sha256(orjson.dumps([*fields])).hexdigest()[:16]}"
@@ -195,7 +200,7 @@ def remove_rows(connection: apsw.Connection, domain: str) -> bool:
         return False
     rows = _Table(id, []).rows
     connection.execute(
-        f"DELETE FROM {rows} WHERE id IN (SELECT id FROM {rows} LIMIT ?)", (BATCH_ROWS,)
+        f"DELETE FROM {rows} WHERE rowid IN (SELECT rowid FROM {rows} LIMIT ?)", (BATCH_ROWS,)
     )
     if not connection.changes():
         connection.execute(f"DROP TABLE {rows}")
