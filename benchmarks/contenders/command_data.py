@@ -20,6 +20,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.runtime import connections
+from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import LogReader, StoresByDomain
@@ -165,7 +166,7 @@ async def _append(
         domain,
         partition,
         stores[domain.name].events,
-        TransactionalWriter(connections.connection(settings), name, topic, partition),
+        TransactionalWriter(ServerBackend(settings).connection(), name, topic, partition),
         SystemClock(),
         AppendParking(
             *(domain.topics, partition, MemoryDeadLetters(), SystemClock()),

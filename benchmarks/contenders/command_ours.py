@@ -8,6 +8,7 @@ from benchmarks.contenders.scraping import scraped
 from benchmarks.contenders.task import ContenderTask, Result, read_task, run, write_result
 from eventfleet.runtime import connections
 from eventfleet.runtime.event_services import decider
+from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.workers.agent import WorkerContext
 from eventfleet.workers.app_runner import role_app, run_apps
@@ -25,7 +26,7 @@ async def main(task: ContenderTask) -> None:
         decider(settings, domain, stores[domain.name]) as order_decider,
         connections.log_reader(settings) as reader,
     ):
-        connection = connections.connection(settings)
+        connection = ServerBackend(settings).connection()
         log = KafkaLog(connection)
         deciders = {domain.name: order_decider}
         context = WorkerContext(

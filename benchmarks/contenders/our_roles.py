@@ -8,6 +8,7 @@ from benchmarks.contenders.scraping import is_scraped, scraped
 from benchmarks.contenders.task import ContenderTask, Result, Stopwatch, write_result
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime import connections
+from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.record import LogRecord
@@ -87,7 +88,7 @@ async def run_role(name: str, task: ContenderTask) -> None:
         connections.stores(settings, {domain.name: domain}) as stores,
         connections.log_reader(settings) as reader,
     ):
-        connection = connections.connection(settings)
+        connection = ServerBackend(settings).connection()
         metrics = Metrics()
         log = KafkaLog(connection)
         context = WorkerContext(settings, log, Producer(connection), reader, metrics=metrics)

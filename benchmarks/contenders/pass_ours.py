@@ -15,7 +15,7 @@ from benchmarks.contenders.task import (
     write_result,
 )
 from eventfleet.roles.role import ChunkReport, Role
-from eventfleet.runtime import connections
+from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.kafka.producer import PlainWriter
@@ -100,7 +100,7 @@ class PassAgent(Agent):
 
 async def main(task: ContenderTask) -> None:
     settings = Settings(kafka_brokers=task.kafka, group_prefix=task.group, chunk_records=task.chunk)
-    connection, counter = connections.connection(settings), PassCounter(task.records)
+    connection, counter = ServerBackend(settings).connection(), PassCounter(task.records)
     name = consumer_group(task.group, task.domain, ROLE)
 
     def make(partition: int, ack: Ack) -> Role:

@@ -80,7 +80,7 @@ async def check_domain(
 async def _open(
     settings: Settings, domains: Mapping[str, Domain[Any]], opened: AsyncExitStack
 ) -> Servers:
-    servers = Servers(steady=STEADY_SECONDS)
+    servers, names = Servers(steady=STEADY_SECONDS), connections.backend(settings).names
 
     async def enter(server: str, context: AbstractAsyncContextManager[T]) -> T | None:
         try:
@@ -89,11 +89,11 @@ async def _open(
             servers.faults[server] = str(error)
             return None
 
-    servers.reader = await enter("Kafka", connections.log_reader(settings))
+    servers.reader = await enter(names.log, connections.log_reader(settings))
     if servers.reader:
-        servers.admin = await enter("Kafka", connections.log_admin(settings))
+        servers.admin = await enter(names.log, connections.log_admin(settings))
     stores = connections.stores(settings, domains, long_reads=True)
-    servers.stores = await enter("MongoDB", stores)
+    servers.stores = await enter(names.stores, stores)
     if marked := next((name for name, each in domains.items() if each.uses_marker), None):
-        await enter("Redis", connections.markers(settings, marked))
+        await enter(names.markers, connections.markers(settings, marked))
     return servers

@@ -62,13 +62,9 @@ async def _check_all(
     from eventfleet.runtime import connections
 
     uses_redis = not domains or any(domain.uses_marker for domain in domains.values())
-    mongo = connections.server_address(settings.mongo_url)
-    redis = connections.server_address(settings.redis_url)
-    kafka = settings.kafka_brokers
     checks = [
-        _check("Kafka", kafka, connections.check_kafka(settings)),
-        _check("MongoDB", mongo, connections.check_mongo(settings)),
-        _check("Redis", redis, connections.check_redis(settings), needed=uses_redis),
+        _check(each.name, each.address, each.run(), each.needed)
+        for each in connections.backend(settings).checks(markers=uses_redis)
     ]
     if domains:
         checks.append(_check("topics", ", ".join(domains), _check_topics(settings, domains)))
@@ -98,12 +94,19 @@ async def _check(
 
 async def _check_topics(settings: "Settings", domains: "Mapping[str, Domain[Any]]") -> str:
     from eventfleet.runtime import connections
+    from eventfleet.stores.errors import FileInUse
 
     routes = [spec for each in domains.values() for spec in connections.routes_of(settings, each)]
     specs = [spec for each in domains.values() for spec in connections.topics_of(settings, each)]
-    async with connections.log_admin(settings) as admin, connections.log_reader(settings) as reader:
-        await connections.check_topics(settings, domains.values(), admin)
-        await connections.require_topics(reader, routes)
+    try:
+        async with (
+            connections.log_admin(settings) as admin,
+            connections.log_reader(settings) as reader,
+        ):
+            await connections.check_topics(settings, domains.values(), admin)
+            await connections.require_topics(reader, routes)
+    except FileInUse:
+        return "checked by the fleet that runs"
     return f"{len(specs)} as declared, {len(routes)} of routes"
 
 

@@ -30,23 +30,25 @@ def print_hints(fleet: "LocalFleet") -> None:
     click.echo(f"  OpenAPI:        {fleet.service_url}/openapi.json")
     click.echo(f"  worker metrics: {fleet.metrics_url}/metrics")
     click.echo("Their logs, whose warnings and errors are also shown here:")
-    for process in fleet.processes:
-        click.echo(f"  {process.name}: {process.log}")
+    for name, path in fleet.logs:
+        click.echo(f"  {name}: {path}")
     click.echo("\nTo use it from another terminal, paste there once:")
-    for line in _environment(fleet.settings):
+    for line in _environment(fleet.settings, fleet.service_url):
         click.echo(f"  {line}")
     click.echo("then, for example:")
     for arguments in _examples(fleet):
         click.echo(f"  {_command()} {arguments}")
-    click.echo(f"\n{_retention(fleet)}")
+    click.echo(f"\n{fleet.kept}")
     click.echo("Ctrl-C ends the fleet")
 
 
-def _environment(settings: Settings) -> Iterator[str]:
+def _environment(settings: Settings, service_url: str = "") -> Iterator[str]:
     """Shell lines that lead a process to the fleet; secrets are named and not shown."""
     yield f"cd {shlex.quote(os.getcwd())}"
     if path := os.environ.get("PYTHONPATH"):
         yield f"export PYTHONPATH={shlex.quote(path)}"
+    if settings.data:  # which the fleet alone can use
+        yield f"export {variable('service_url')}={service_url}"
     for name in _needed_settings(settings):
         value = getattr(settings, name)
         if masked_value(settings, name) == value:
@@ -79,17 +81,7 @@ def _examples(fleet: "LocalFleet") -> Iterator[str]:
     if SAMPLE_MODULE in fleet.settings.domains and "orders" in fleet.domains:
         yield f"send orders my-order Place {shlex.quote(SAMPLE_COMMAND)} --wait appended"
         yield "state orders my-order"
-    via = " --via commands" if domain.commands_only else ""
-    yield f"load FILE --domain {shlex.quote(name)}{via}"
+    if not fleet.settings.data:
+        via = " --via commands" if domain.commands_only else ""
+        yield f"load FILE --domain {shlex.quote(name)}{via}"
     yield "health"
-
-
-def _retention(fleet: "LocalFleet") -> str:
-    if not fleet.servers:
-        return "Events and snapshots stay in the servers that the settings name."
-    names = ", ".join(server.name for server in fleet.servers)
-    return (
-        f"Nothing is kept between starts: the data of {names} is removed when the fleet ends.\n"
-        f"To keep it, name servers of your own: {variable('kafka_brokers')}, "
-        f"{variable('mongo_url')}, {variable('redis_url')}."
-    )

@@ -1,4 +1,4 @@
-"""A whole fleet from one process: servers, topics, all roles and the HTTP service."""
+"""A whole fleet on this machine: topics, all roles and the HTTP service."""
 
 import asyncio
 import logging
@@ -8,20 +8,27 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
+from eventfleet.cli.fleet_part import running_part
+from eventfleet.cli.logs import logged_to
+from eventfleet.cli.process_logs import NamedLog
+from eventfleet.cli.serve import serve_domains
+from eventfleet.cli.worker import work_roles
 from eventfleet.embedded_servers import (
     ManagedProcess,
     ProgramFailed,
     free_port,
     start_process,
-    start_servers,
 )
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
+from eventfleet.runtime.http_server import listening_socket, select_operations, socket_url
+from eventfleet.runtime.process_stop import StopSignal
 from eventfleet.runtime.server_wait import StartLimit
 from eventfleet.runtime.settings import Settings, variable
 from eventfleet.stores.errors import Misconfigured
@@ -39,6 +46,8 @@ PROBE_TIMEOUT_SECONDS = 2.0
 WATCH_SECONDS = 1.0
 URL_FILE = "url"
 """File in the folder of the HTTP service's process."""
+LOG_FILE = "fleet.log"
+"""File beside the data of a fleet in one process."""
 
 T = TypeVar("T")
 
@@ -47,19 +56,48 @@ class PartitionsStopped(EventfleetError):
     """Faults have stopped roles at partitions; the lines name each."""
 
 
+class Part(Protocol):
+    """The workers or the HTTP service of a fleet: a process, or a part of this one."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def log(self) -> Path: ...
+
+    async def wait(self) -> int:
+        """Wait until it ends by itself; return its status."""
+
+    def failure(self, what: str) -> ProgramFailed:
+        """The error to raise, with what is known of its end."""
+
+    def tail(self) -> str:
+        """The last lines of its log."""
+
+    def request_end(self) -> None:
+        """Let it end, without waiting for it."""
+
+
 @dataclass(frozen=True)
 class LocalFleet:
-    """A running fleet."""
+    """A running fleet. `kept` says where its data is; `find_url` returns the URL of the HTTP
+    service, empty until it serves."""
 
     settings: Settings
     domains: dict[str, Domain[Any]]
-    workers: ManagedProcess
-    service: ManagedProcess
-    servers: list[ManagedProcess]
+    workers: Part
+    service: Part
+    find_url: Callable[[], str]
+    kept: str
 
     @property
-    def processes(self) -> list[ManagedProcess]:
-        return [self.workers, self.service, *self.servers]
+    def parts(self) -> list[Part]:
+        return [self.workers, self.service]
+
+    @property
+    def logs(self) -> list[NamedLog]:
+        logs = {part.log: NamedLog(part.name, part.log) for part in self.parts}
+        return [*logs.values()] if len(logs) > 1 else [NamedLog("the fleet", self.workers.log)]
 
     @property
     def metrics_url(self) -> str:
@@ -68,31 +106,28 @@ class LocalFleet:
     @property
     def service_url(self) -> str:
         """URL of the HTTP service; empty until it serves."""
-        with suppress(FileNotFoundError):
-            url, newline, _ = (self.service.folder / URL_FILE).read_text().partition("\n")
-            return url if newline else ""
-        return ""
+        return self.find_url()
 
-    def ready_url(self, process: ManagedProcess) -> str:
-        """The URL at which the process reports that it is ready."""
-        return f"{self.service_url if process is self.service else self.metrics_url}/ready"
+    def ready_url(self, part: Part) -> str:
+        """The URL at which the part reports that it is ready."""
+        return f"{self.service_url if part is self.service else self.metrics_url}/ready"
 
     async def wait_for_failure(self) -> ProgramFailed:
-        """Wait until one of the processes ends by itself."""
-        processes = self.processes
-        waiting = [asyncio.create_task(process.wait()) for process in processes]
+        """Wait until one of the parts ends by itself."""
+        parts = self.parts
+        waiting = [asyncio.create_task(part.wait()) for part in parts]
         try:
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            process, status = next(
-                (p, w.result()) for p, w in zip(processes, waiting, strict=True) if w.done()
+            part, status = next(
+                (p, w.result()) for p, w in zip(parts, waiting, strict=True) if w.done()
             )
         finally:
             for task in waiting:
                 task.cancel()
-        return process.failure(f"ended with status {status}")
+        return part.failure(f"ended with status {status}")
 
     async def supervise(self, work: Coroutine[Any, Any, T], *, through_faults: bool = False) -> T:
-        """The work's result; ProgramFailed as soon as one of the processes ends by itself.
+        """The work's result; ProgramFailed as soon as one of the parts ends by itself.
 
         PartitionsStopped as soon as a fault stops a partition, unless the work goes on then.
         """
@@ -133,37 +168,84 @@ class LocalFleet:
 
 @asynccontextmanager
 async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[LocalFleet]:
-    """Start the servers that the settings don't name, create the topics, run all roles.
+    """Create the topics, run all roles and the HTTP service: in this process on a file, else as two
+    processes.
 
     Of the domains of these names, or of all that the settings name; of the sample domains where
     the settings name none.
     """
-    async with start_servers(with_domains(given)) as (settings, servers):
+    settings = with_domains(given)
+    async with connections.opened(settings):
         domains = connections.select_domains(settings, names or None)
-        limit = StartLimit(settings)
-        await limit.retry(_create_topics, settings, domains.values())
+        await StartLimit(settings).retry(_create_topics, settings, domains.values())
         if "metrics_port" not in settings.model_fields_set or not settings.metrics_port:
             settings = settings.model_copy(update={"metrics_port": free_port()})
-        environment = _changed_variables(given, settings)
-        environment[variable("http_port")] = str(settings.http_port)
-        only = [f"--domain={name}" for name in domains]
-        or_any = ["--or-any"] * ("http_port" not in settings.model_fields_set)
-
-        def work(folder: Path) -> list[str]:
-            return ["worker", *ROLES, *only]
-
-        def serve(folder: Path) -> list[str]:
-            return ["serve", *domains, *or_any, f"--url-file={folder / URL_FILE}"]
-
-        async with (
-            _start_command("the worker process", work, environment) as workers,
-            _start_command("the HTTP service", serve, environment) as service,
-        ):
+        start = _start_parts(settings, domains) if settings.data else None
+        async with start or _start_processes(given, settings, domains) as fleet:
             try:
-                yield LocalFleet(settings, domains, workers, service, servers)
+                yield fleet
             finally:  # side by side, as each may wait for servers that are away
-                workers.request_end()
-                service.request_end()
+                for part in fleet.parts:
+                    part.request_end()
+
+
+@asynccontextmanager
+async def _start_parts(
+    settings: Settings, domains: dict[str, Domain[Any]]
+) -> AsyncIterator[LocalFleet]:
+    """Run both parts in this process, whose log is beside the data."""
+    log, operations, urls = Path(settings.data, LOG_FILE), select_operations(settings), list[str]()
+    or_any = "http_port" not in settings.model_fields_set
+    async with listening_socket(settings, or_any) as listener:
+
+        def work(stop: StopSignal) -> Coroutine[Any, Any, None]:
+            return work_roles(settings, domains, ROLES, stop)
+
+        def serve(stop: StopSignal) -> Coroutine[Any, Any, None]:
+            def tell() -> None:
+                urls.append(socket_url(listener))
+
+            return serve_domains(settings, domains, operations, listener, stop, tell)
+
+        with logged_to(log):
+            async with (
+                running_part("the workers", log, work) as workers,
+                running_part("the HTTP service", log, serve) as service,
+            ):
+                kept = f"Its data is kept in {settings.data}."
+                yield LocalFleet(settings, domains, workers, service, lambda: "".join(urls), kept)
+
+
+@asynccontextmanager
+async def _start_processes(
+    given: Settings, settings: Settings, domains: dict[str, Domain[Any]]
+) -> AsyncIterator[LocalFleet]:
+    environment = _changed_variables(given, settings)
+    environment[variable("http_port")] = str(settings.http_port)
+    only = [f"--domain={name}" for name in domains]
+    or_any = ["--or-any"] * ("http_port" not in settings.model_fields_set)
+
+    def work(folder: Path) -> list[str]:
+        return ["worker", *ROLES, *only]
+
+    def serve(folder: Path) -> list[str]:
+        return ["serve", *domains, *or_any, f"--url-file={folder / URL_FILE}"]
+
+    async with (
+        _start_command("the worker process", work, environment) as workers,
+        _start_command("the HTTP service", serve, environment) as service,
+    ):
+        kept = "Events and snapshots stay in the servers that the settings name."
+        find_url = partial(read_url, service.folder)
+        yield LocalFleet(settings, domains, workers, service, find_url, kept)
+
+
+def read_url(folder: Path) -> str:
+    """The URL that the process of the HTTP service has written; empty until then."""
+    with suppress(FileNotFoundError):
+        url, newline, _ = (folder / URL_FILE).read_text().partition("\n")
+        return url if newline else ""
+    return ""
 
 
 def with_domains(settings: Settings) -> Settings:
@@ -206,14 +288,14 @@ async def wait_until_ready(fleet: LocalFleet) -> None:
     """
     seconds = fleet.settings.start_timeout
     async with _probe_session() as session:
-        for process in (fleet.workers, fleet.service):
+        for part in fleet.parts:
             fewest, moved = math.inf, time.monotonic()
-            while waiting := await _count_waiting(session, fleet.ready_url(process)):
+            while waiting := await _count_waiting(session, fleet.ready_url(part)):
                 if waiting < fewest:
                     fewest, moved = waiting, time.monotonic()
                 elif time.monotonic() > moved + seconds:
                     limit = variable("start_timeout")
-                    raise process.failure(f"was not ready within {seconds:g} seconds ({limit})")
+                    raise part.failure(f"was not ready within {seconds:g} seconds ({limit})")
                 await asyncio.sleep(POLL_SECONDS)
 
 

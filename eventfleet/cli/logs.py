@@ -3,8 +3,13 @@
 import logging
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
 from types import TracebackType
 
+MAX_LOG_BYTES = 10_000_000
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 logger = logging.getLogger("eventfleet.cli")
@@ -54,6 +59,26 @@ def logs_json() -> bool:
 def log_last_error(reason: str, error: Exception | None) -> None:
     """Log why the process ends, with the traceback of `error` where it is given."""
     logger.critical("%s", reason, exc_info=error)
+
+
+@contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Log to a file in place of standard error; it is begun anew here, and at MAX_LOG_BYTES."""
+    root, own = logging.getLogger(), _own_handlers()
+    to_file = RotatingFileHandler(path, maxBytes=MAX_LOG_BYTES, backupCount=1, encoding="utf-8")
+    if path.stat().st_size:
+        to_file.doRollover()
+    for handler in own:
+        to_file.setFormatter(handler.formatter)
+        root.removeHandler(handler)
+    root.addHandler(to_file)
+    try:
+        yield
+    finally:
+        root.removeHandler(to_file)
+        to_file.close()
+        for handler in own:
+            root.addHandler(handler)
 
 
 def _log_json() -> None:

@@ -1,14 +1,16 @@
-"""Shows the warnings and errors in the logs of a local fleet's processes on its terminal."""
+"""Shows the warnings and errors in the logs of a local fleet on its terminal."""
 
 import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
 
 import click
 
 from eventfleet.cli.output import printable
-from eventfleet.embedded_servers import ManagedProcess
 
 POLL_SECONDS = 0.5
 MAX_READ_BYTES = 100_000
@@ -20,15 +22,24 @@ _RECORD = re.compile(
 _SHOWN = {"WARNING", "ERROR", "CRITICAL", "TRACEBACK", "EXCEPTION"}
 
 
-class ProcessLog:
-    """The log of a process, read on from the place that it was read to."""
+class NamedLog(NamedTuple):
+    """The file that a part of a fleet logs to."""
 
-    def __init__(self, process: ManagedProcess) -> None:
-        self._process, self._place, self._shown = process, 0, False
+    name: str
+    path: Path
+
+
+class FollowedLog:
+    """A log, read on from the place that it was read to. One that was begun anew is shorter."""
+
+    def __init__(self, log: NamedLog) -> None:
+        self._name, self._path, self._place, self._shown = *log, 0, False
 
     def read(self) -> list[str]:
         """Return the lines of new warnings and errors, with their tracebacks."""
-        with suppress(OSError), self._process.log.open("rb") as log:
+        with suppress(OSError), self._path.open("rb") as log:
+            if self._place > log.seek(0, os.SEEK_END):
+                self._place = 0
             log.seek(self._place)
             whole, newline, _ = log.read(MAX_READ_BYTES).rpartition(b"\n")
             self._place += len(whole + newline)
@@ -41,17 +52,17 @@ class ProcessLog:
         found = _RECORD.match(line)
         if found:
             self._shown = str(found[found.lastindex or 0]).upper() in _SHOWN
-            line = f"{self._process.name}: {line}"
+            line = f"{self._name}: {line}"
         return printable(line) if self._shown else ""
 
 
 @asynccontextmanager
-async def shown_logs(processes: Sequence[ManagedProcess]) -> AsyncIterator[Callable[[], None]]:
-    """Show what the processes warn of, on standard error, until the block ends.
+async def shown_logs(followed: Sequence[NamedLog]) -> AsyncIterator[Callable[[], None]]:
+    """Show what the parts of a fleet warn of, on standard error, until the block ends.
 
     What is yielded shows at once what they have warned of by now.
     """
-    logs = [ProcessLog(process) for process in processes]
+    logs = [FollowedLog(log) for log in followed]
 
     def show() -> None:
         for line in (line for log in logs for line in log.read()):

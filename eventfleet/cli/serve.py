@@ -1,15 +1,22 @@
 """`eventfleet serve`: run the HTTP service."""
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from eventfleet.cli.logs import log_progress
 
 if TYPE_CHECKING:
+    from socket import socket
+
+    from eventfleet.model.domain import Domain
+    from eventfleet.runtime.process_stop import StopSignal
     from eventfleet.runtime.settings import Settings
+    from eventfleet.web.feed_sockets import FeedPath
+    from eventfleet.web.operation import Operation
 
 logger = logging.getLogger(__name__)
 
@@ -41,39 +48,46 @@ async def _serve(
     settings: "Settings", names: tuple[str, ...], or_any: bool, url_file: Path | None
 ) -> None:
     from eventfleet.runtime import connections
-    from eventfleet.runtime.http_server import (
-        http_application,
-        listening_socket,
-        select_operations,
-        serve,
-        served_probes,
-        socket_url,
-    )
-    from eventfleet.runtime.process_stop import StopSignal, run_until_stopped
-    from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
+    from eventfleet.runtime.http_server import listening_socket, select_operations, socket_url
+    from eventfleet.runtime.process_stop import run_until_stopped
 
     domains = connections.select_domains(settings, names or None)
     operations = select_operations(settings)
 
-    async def work(stop: StopSignal) -> None:
-        limit = StartLimit(settings)
-        await wait_for_servers(settings, domains, markers=True, limit=limit)
-        async with (
-            limit.opened(lambda: http_application(settings, domains, operations=operations)) as app,
-            served_probes(app.probes, settings) as probes_url,
-        ):
-            stop.heeded = True
-            if probes_url:
-                logger.info("metrics, liveness and readiness: %s", probes_url)
+    async with listening_socket(settings, or_any) as listener:
+
+        def tell() -> None:
             url = socket_url(listener)
             logger.info("serving %s at %s", ", ".join(domains), url)
-            _write(url, url_file)
-            await serve(app, listener, settings, stop)
+            if url_file:
+                url_file.write_text(f"{url}\n")
 
-    async with listening_socket(settings, or_any) as listener:
-        await run_until_stopped(work)
+        await run_until_stopped(
+            lambda stop: serve_domains(settings, domains, operations, listener, stop, tell)
+        )
 
 
-def _write(url: str, url_file: Path | None) -> None:
-    if url_file:
-        url_file.write_text(f"{url}\n")
+async def serve_domains(
+    settings: "Settings",
+    domains: "Mapping[str, Domain[Any]]",
+    operations: "Sequence[Operation | FeedPath]",
+    listener: "socket",
+    stop: "StopSignal",
+    tell: Callable[[], None],
+) -> None:
+    """Serve until `stop` is set, which is heeded once the servers are open; `tell` is called
+    then."""
+    from eventfleet.runtime.http_server import http_application, serve, served_probes
+    from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
+
+    limit = StartLimit(settings)
+    await wait_for_servers(settings, domains, markers=True, limit=limit)
+    async with (
+        limit.opened(lambda: http_application(settings, domains, operations=operations)) as app,
+        served_probes(app.probes, settings) as probes_url,
+    ):
+        stop.heeded = True
+        if probes_url:
+            logger.info("metrics, liveness and readiness: %s", probes_url)
+        tell()
+        await serve(app, listener, settings, stop)

@@ -4,8 +4,9 @@ import asyncio
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -35,30 +36,43 @@ PORT = click.option(
 )
 
 
+DATA = click.option(
+    "--data",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder of the fleet's data; by default ./eventfleet-data.",
+)
+TEMPORARY = click.option(
+    "--temporary", is_flag=True, help="Keep the data in a temporary folder, until the end."
+)
+
+
 @click.command(short_help="Run a whole fleet on this machine.")
 @click.argument("names", metavar="[DOMAIN]...", nargs=-1)
 @PORT
-def up(names: tuple[str, ...], port: int | None) -> None:
-    """Run all roles, the HTTP service, and embedded servers where the settings name none.
+@DATA
+@TEMPORARY
+def up(names: tuple[str, ...], port: int | None, data: Path | None, temporary: bool) -> None:
+    """Run all roles and the HTTP service: in one process, on a file, where no server is named.
 
     Runs until Ctrl-C, and prints how to use the fleet from another terminal. Ends with status 1
-    where a fault has stopped a partition. Embedded servers keep nothing between starts. Without
+    where a fault has stopped a partition. The file keeps what the fleet has accepted. Without
     EVENTFLEET_DOMAINS the sample domains run; DOMAIN selects some of the domains.
     """
 
-    async def work() -> None:
+    async def work(settings: "Settings") -> None:
         from eventfleet.cli.hints import print_hints
         from eventfleet.cli.local_fleet import start_fleet, wait_until_ready
         from eventfleet.cli.process_logs import shown_logs
 
-        settings = _settings(port)
         _announce(settings)
-        async with start_fleet(settings, names) as fleet, shown_logs(fleet.processes) as show_logs:
+        async with start_fleet(settings, names) as fleet, shown_logs(fleet.logs) as show_logs:
             await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             print_hints(fleet)
             await _stay(fleet, show_logs)
 
-    _run_until_signal(work())
+    with _settings(port, data, temporary) as settings:
+        _run_until_signal(work(settings))
 
 
 @click.command(short_help="Run a whole fleet, load a log into it, and audit.")
@@ -74,8 +88,16 @@ def up(names: tuple[str, ...], port: int | None) -> None:
 @click.option("--once", envvar="ONCE", is_flag=True, help="End after the table of counts.")
 @click.option("--summary", envvar="SUMMARY", metavar="FILE", help="Write the counts as JSON.")
 @PORT
+@DATA
+@TEMPORARY
 def run(
-    log: str | None, domain: str | None, once: bool, summary: str | None, port: int | None
+    log: str | None,
+    domain: str | None,
+    once: bool,
+    summary: str | None,
+    port: int | None,
+    data: Path | None,
+    temporary: bool,
 ) -> None:
     """Run a fleet as `up` does, load a log into it, follow it through all roles, and audit.
 
@@ -83,27 +105,46 @@ def run(
     it ends, with status 0 only if the audit is clean. The options can come from the environment:
     LOG, DOMAIN, ONCE, SUMMARY, PORT.
     """
-    work = _run(_settings(port), log or None, domain or None, once, summary or None)
-    if not _run_until_signal(work, CUT_OFF_STATUS if once else 0):
+    with _settings(port, data, temporary) as settings:
+        work = _run(settings, log or None, domain or None, once, summary or None)
+        clean = _run_until_signal(work, CUT_OFF_STATUS if once else 0)
+    if not clean:
         raise click.exceptions.Exit(1)
 
 
-def _settings(port: int | None) -> "Settings":
-    """The settings, with this port for the HTTP service where one is given."""
-    from eventfleet.runtime.settings import Settings, load_settings
+@contextmanager
+def _settings(port: int | None, data: Path | None, temporary: bool) -> "Iterator[Settings]":
+    """The settings, with this port for the HTTP service where one is given, and with the folder of
+    the data where no server is named."""
+    from eventfleet.runtime.settings import load_settings, with_data, with_values
 
     log_progress()
     settings = load_settings()
-    if port is None:
-        return settings
-    given = settings.model_dump(include=settings.model_fields_set)
-    return Settings(**(given | {"http_port": port}))
+    if port is not None:
+        settings = with_values(settings, http_port=port)
+    if temporary and data:
+        raise click.UsageError("--temporary and --data exclude each other")
+    with ExitStack() as stack:
+        if temporary:
+            data = Path(stack.enter_context(TemporaryDirectory(prefix="eventfleet-")))
+        yield with_values(settings, data=str(data.absolute())) if data else with_data(settings)
 
 
 def _announce(settings: "Settings") -> None:
     if not settings.domains:
         click.echo("EVENTFLEET_DOMAINS is not set: running the sample domains")
-    click.echo("starting the servers and the workers")
+    if settings.data:
+        click.echo(f"the data is in {settings.data} ({_size(settings)})")
+    click.echo("starting the fleet")
+
+
+def _size(settings: "Settings") -> str:
+    from eventfleet.runtime.file_backend import data_file
+
+    path = data_file(settings)
+    files = [each for each in (path, path.with_name(f"{path.name}-wal")) if each.is_file()]
+    size = sum(each.stat().st_size for each in files)
+    return f"{size / 1_000_000:,.1f} MB" if files else "new"
 
 
 async def _run(
@@ -119,7 +160,7 @@ async def _run(
     domain = _select_domain(settings, log, name)
     with _open_rows(log, domain) as rows:
         _announce(settings)
-        async with start_fleet(settings, []) as fleet, shown_logs(fleet.processes) as show_logs:
+        async with start_fleet(settings, []) as fleet, shown_logs(fleet.logs) as show_logs:
             await fleet.supervise(wait_until_ready(fleet), through_faults=True)
             with _progress() as show:
                 work = run_log(fleet.settings, domain, rows, show)

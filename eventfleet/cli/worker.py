@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from eventfleet.deciders.decider import Decider
     from eventfleet.model.domain import Domain
+    from eventfleet.runtime.process_stop import StopSignal
     from eventfleet.runtime.settings import Settings
     from eventfleet.stores.contracts import DomainStores, LogAdmin, LogReader, StoresByDomain
     from eventfleet.stores.errors import Misconfigured
@@ -61,17 +62,26 @@ async def run_worker(
     tell: "Tell | None" = None,
 ) -> None:
     """Run until a signal. An error that ends the apps is told before they are stopped."""
-    from eventfleet.runtime.process_stop import StopSignal, run_until_stopped
+    from eventfleet.runtime.process_stop import run_until_stopped
+
+    await run_until_stopped(lambda stop: work_roles(settings, domains, roles, stop, tell))
+
+
+async def work_roles(
+    settings: "Settings",
+    domains: "Mapping[str, Domain[Any]]",
+    roles: Sequence[str],
+    stop: "StopSignal",
+    tell: "Tell | None" = None,
+) -> None:
+    """Run until `stop` is set, which is heeded once the servers are open."""
     from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
 
-    async def work(stop: StopSignal) -> None:
-        limit = StartLimit(settings)
-        await wait_for_servers(settings, domains, markers="command" in roles, limit=limit)
-        async with limit.opened(lambda: _opened(settings, domains, roles)) as opened:
-            stop.heeded = True
-            await _run(settings, *opened, stop, limit.seconds_left, tell)
-
-    await run_until_stopped(work)
+    limit = StartLimit(settings)
+    await wait_for_servers(settings, domains, markers="command" in roles, limit=limit)
+    async with limit.opened(lambda: _opened(settings, domains, roles)) as opened:
+        stop.heeded = True
+        await _run(settings, *opened, stop, limit.seconds_left, tell)
 
 
 @asynccontextmanager
@@ -191,14 +201,14 @@ async def _open_context(
     from eventfleet.runtime import connections
     from eventfleet.workers.agent import WorkerContext
     from eventfleet.workers.stage_notifier import BackgroundNotifier
-    from eventfleet.workers.worker_log import KafkaLog
+    from eventfleet.workers.worker_log import worker_log
 
     notifier = BackgroundNotifier(
-        connections.notices(settings), metrics.notices, metrics.notices_lost
+        connections.backend(settings).notices(), metrics.notices, metrics.notices_lost
     )
     return WorkerContext(
         settings,
-        KafkaLog(connections.connection(settings), await admin.transactional()),
+        worker_log(settings, await admin.transactional()),
         await stack.enter_async_context(connections.log_writer(settings)),
         await stack.enter_async_context(connections.log_reader(settings)),
         deciders,

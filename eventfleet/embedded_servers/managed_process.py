@@ -46,14 +46,7 @@ class ManagedProcess:
 
     def tail(self) -> str:
         """The last lines of the program's output."""
-        with (
-            contextlib.suppress(OSError),
-            self.log.open(encoding="utf-8", errors="replace") as lines,
-        ):
-            return "\n".join(
-                f"  {line.rstrip()[:MAX_LINE_CHARACTERS]}" for line in deque(lines, TAIL_LINES)
-            )
-        return ""
+        return tail(self.log)
 
     def failure(self, what: str) -> ProgramFailed:
         """The error to raise, with the end of the program's output."""
@@ -76,6 +69,15 @@ class ManagedProcess:
         assert self._process.stdout
         line = await self._process.stdout.readline()
         return int(line) if line else await self._process.wait()
+
+
+def tail(log: Path) -> str:
+    """The last lines of a log, each indented."""
+    with contextlib.suppress(OSError), log.open(encoding="utf-8", errors="replace") as lines:
+        return "\n".join(
+            f"  {line.rstrip()[:MAX_LINE_CHARACTERS]}" for line in deque(lines, TAIL_LINES)
+        )
+    return ""
 
 
 @asynccontextmanager

@@ -1,12 +1,8 @@
-"""Opens what the settings name: domains, the log, stores, markers, notices and channels."""
+"""Opens what the settings name: domains, the log, stores and markers."""
 
-import asyncio
-import logging
 import os
-import re
 import sys
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -17,50 +13,26 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.payloads import State
 from eventfleet.model.registry import find_domains
-from eventfleet.runtime.errors import (
-    NoDomains,
-    ServerRefused,
-    UnknownDomain,
-    Unreachable,
-)
+from eventfleet.runtime.backend import Backend
+from eventfleet.runtime.errors import NoDomains, UnknownDomain
+from eventfleet.runtime.file_backend import FileBackend
+from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.settings import Settings, SettingsError, split, variable
 from eventfleet.stores.contracts import (
-    Channels,
     DeadLetterStore,
     LogAdmin,
-    LogFollower,
     LogReader,
     LogWriter,
     Markers,
-    Notices,
     StoresByDomain,
 )
-from eventfleet.stores.errors import (
-    AccessRefused,
-    HungUp,
-    Misconfigured,
-    ServerUnavailable,
-)
-from eventfleet.stores.kafka.admin import Admin
-from eventfleet.stores.kafka.connection import Connection
-from eventfleet.stores.kafka.follower import Follower
-from eventfleet.stores.kafka.producer import Producer
-from eventfleet.stores.kafka.reader import Reader
-from eventfleet.stores.marker_timeouts import MarkerTimeouts
-from eventfleet.stores.mongo import open_stores
-from eventfleet.stores.redis import RedisChannels, RedisMarkers, RedisNotices
+from eventfleet.stores.errors import Misconfigured
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
 
 HOUR_MS = 3_600_000
-CHECK_TIMEOUT_SECONDS = 10.0
-CHECK_REQUEST_SECONDS = 6.0
-NOTICE_TIMEOUT_SECONDS = 1.0
 CREATE_TOPICS_HINT = "`eventfleet topics create` creates missing topics"
-_HOSTS = re.compile(r"^.*?//(?:.*@)?([^/?]*).*$", re.DOTALL)
-C = TypeVar("C", Admin, Reader, Producer)
+C = TypeVar("C", LogAdmin, LogReader, LogWriter)
 S = TypeVar("S", bound=State)
-logger = logging.getLogger(__name__)
-LIBRARIES = ("aiokafka", "kafka", "pymongo", "motor", "faust", "mode")
 
 
 # Domains and topics
@@ -165,57 +137,41 @@ async def check_topics(
         raise Misconfigured("\n".join([*differences, CREATE_TOPICS_HINT]))
 
 
-# The log
+# What the settings name to keep a fleet
 
 
-def connection(settings: Settings) -> Connection:
-    """How clients connect to Kafka."""
-    return Connection(
-        settings.kafka_brokers,
-        settings.kafka_security,
-        settings.kafka_sasl_mechanism,
-        settings.kafka_username,
-        settings.kafka_password,
-        settings.kafka_ca_file,
-        settings.kafka_cert_file,
-        settings.kafka_key_file,
-        settings.kafka_timeout,
-        settings.kafka_metadata_age,
-    )
+def backend(settings: Settings) -> Backend:
+    """The fleet's file where the settings name a folder for it, else its servers."""
+    return FileBackend(settings) if settings.data else ServerBackend(settings)
+
+
+def opened(settings: Settings) -> AbstractAsyncContextManager[None]:
+    """Hold what a process of many parts shares. Misconfigured: it can't be had."""
+    return backend(settings).opened()
 
 
 def log_admin(settings: Settings) -> AbstractAsyncContextManager[LogAdmin]:
-    return _on_kafka(settings, Admin)
+    return _on_log(settings, lambda opened: opened.admin())
 
 
 def log_reader(settings: Settings) -> AbstractAsyncContextManager[LogReader]:
-    return _on_kafka(settings, Reader)
+    return _on_log(settings, lambda opened: opened.reader())
 
 
 def log_writer(settings: Settings) -> AbstractAsyncContextManager[LogWriter]:
-    return _on_kafka(settings, Producer)
+    return _on_log(settings, lambda opened: opened.writer())
 
 
 @asynccontextmanager
-async def _on_kafka(settings: Settings, make: Callable[[Connection], C]) -> AsyncIterator[C]:
-    await check_kafka(settings)
-    client = make(connection(settings))
-    try:
-        yield client
-    finally:
-        await client.close()
-
-
-async def check_kafka(settings: Settings) -> None:
-    """Raise Unreachable where Kafka does not answer within seconds; ServerRefused by it."""
-    quick = replace(
-        connection(settings), timeout=min(settings.kafka_timeout, CHECK_REQUEST_SECONDS)
-    )
-    where = "Kafka", settings.kafka_brokers, "kafka_brokers"
-    await _require_answer(Admin(quick).check([]), *where)
-
-
-# The stores
+async def _on_log(settings: Settings, make: Callable[[Backend], C]) -> AsyncIterator[C]:
+    opened = backend(settings)
+    async with opened.opened():
+        await opened.check_log()
+        client = make(opened)
+        try:
+            yield client
+        finally:
+            await client.close()
 
 
 @asynccontextmanager
@@ -226,128 +182,33 @@ async def stores(
 
     With `long_reads` a long read does not block the event loop.
     """
-    await check_mongo(settings)
-    async with _stores(settings, domains, settings.mongo_timeout, long_reads) as opened:
-        yield opened
+    opened = backend(settings)
+    async with opened.opened():
+        await opened.check_stores()
+        async with opened.stores(domains, long_reads=long_reads) as found:
+            yield found
 
 
 @asynccontextmanager
 async def dead_letters(settings: Settings, name: str) -> AsyncIterator[DeadLetterStore]:
     """Open the dead letters of a domain, or of a collection of documents."""
-    await check_mongo(settings)
-    async with _stores(settings, [name], settings.mongo_timeout) as opened:
-        letters = opened[name].dead_letters
-        assert letters is not None
-        yield letters
-
-
-def _stores(
-    settings: Settings, domains: Iterable[str], timeout: float, long_reads: bool = False
-) -> AbstractAsyncContextManager[StoresByDomain]:
-    return open_stores(
-        settings.mongo_url,
-        settings.mongo_database,
-        domains,
-        timeout=timeout,
-        snapshots_kept=settings.snapshots_kept,
-        threads=long_reads,
-    )
-
-
-async def check_mongo(settings: Settings) -> None:
-    """Raise Unreachable where MongoDB does not answer within seconds."""
-    quick = min(settings.mongo_timeout, CHECK_REQUEST_SECONDS)
-    async with _stores(settings, ["any"], quick) as opened:
-        where = "MongoDB", server_address(settings.mongo_url), "mongo_url"
-        await _require_answer(opened["any"].events.registry.epoch(), *where)
-
-
-# Redis: markers and notices
+    opened = backend(settings)
+    async with opened.opened():
+        await opened.check_stores()
+        async with opened.stores([name], long_reads=False) as found:
+            letters = found[name].dead_letters
+            assert letters is not None
+            yield letters
 
 
 @asynccontextmanager
 async def markers(settings: Settings, domain: str) -> AsyncIterator[Markers]:
-    """Open the markers of a domain. Misconfigured where Redis may lose markers as it is set up."""
-    await check_redis(settings)
-    opened = _markers(settings, domain, settings.redis_timeout)
-    try:
-        yield opened
-    finally:
-        await opened.close()
-
-
-def _markers(settings: Settings, domain: str, timeout: float) -> Markers:
-    terms = MarkerTimeouts(settings.marker_expiry, settings.marker_lease, settings.id_memory)
-    url, prefix = settings.redis_url, settings.topic_prefix
-    return RedisMarkers(url, domain, terms, timeout=timeout, prefix=prefix)
-
-
-def notices(settings: Settings) -> Notices:
-    """Make the notices of stages; they connect to Redis at the first call, so not without need."""
-    timeout = min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
-    return RedisNotices(settings.redis_url, timeout=timeout, prefix=settings.topic_prefix)
-
-
-def channels(settings: Settings) -> Channels:
-    """Make the channels between processes; they connect to Redis at the first call."""
-    timeout = min(settings.redis_timeout, NOTICE_TIMEOUT_SECONDS)
-    return RedisChannels(settings.redis_url, timeout=timeout, prefix=settings.topic_prefix)
-
-
-def log_follower(settings: Settings, wait_seconds: float = 0.0) -> LogFollower:
-    """Make the follower of topics; it connects to Kafka when it follows one.
-
-    Records may wait `wait_seconds` for others, to be fetched together.
-    """
-    return Follower(connection(settings), wait_seconds)
-
-
-async def check_redis(settings: Settings) -> None:
-    """Raise Unreachable where Redis does not answer; Misconfigured where it may lose markers."""
-    markers = _markers(settings, "any", min(settings.redis_timeout, CHECK_REQUEST_SECONDS))
-    address = server_address(settings.redis_url)
-    try:
-        await _require_answer(markers.prepare(), "Redis", address, "redis_url")
-    finally:
-        await markers.close()
-
-
-# Reaching servers
-
-
-def server_address(url: str) -> str:
-    """The hosts and ports of a URL, without credentials and options."""
-    return _HOSTS.sub(r"\1", url)
-
-
-async def _require_answer(request: Awaitable[Any], server: str, address: str, setting: str) -> None:
-    """Raise an error that names the setting, within CHECK_TIMEOUT_SECONDS.
-
-    Unreachable: the server does not answer; ServerRefused: it does not let this process in.
-    """
-    silence_libraries()
-    started = time.monotonic()
-    try:
-        async with asyncio.timeout(CHECK_TIMEOUT_SECONDS):
-            await request
-    except AccessRefused as error:
-        raise ServerRefused(server, address, setting, error) from error
-    except (ServerUnavailable, TimeoutError) as error:
-        hung_up = isinstance(error, HungUp)
-        raise Unreachable(server, address, setting, str(error), hung_up=hung_up) from error
-    milliseconds = (time.monotonic() - started) * 1000
-    logger.debug("%s answers at %s after %.0f ms", server, address, milliseconds)
-
-
-def silence_libraries() -> None:
-    """Keep client libraries' logs off the screen, unless debug messages are wanted.
-
-    Errors that matter are raised.
-    """
-    if logger.isEnabledFor(logging.DEBUG):
-        return
-    for name in LIBRARIES:
-        library = logging.getLogger(name)
-        library.propagate = False
-        if not library.handlers:
-            library.addHandler(logging.NullHandler())
+    """Open the markers of a domain. Misconfigured where they may be lost."""
+    opened = backend(settings)
+    async with opened.opened():
+        await opened.check_markers()
+        found = opened.markers(domain)
+        try:
+            yield found
+        finally:
+            await found.close()

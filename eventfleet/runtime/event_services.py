@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -36,7 +35,6 @@ from eventfleet.states.snapshot_saver import SnapshotSaver
 from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Clock, DomainStores, LogWriter
 from eventfleet.stores.ids import Uuid7Generator
-from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.names import consumer_group
 
 MAX_DECIDE_SECONDS = 10.0
@@ -108,9 +106,9 @@ async def decider(
     """
     decider_metrics = decider_metrics or DeciderMetrics()
     async with AsyncExitStack() as stack:
-        connection, clock = connections.connection(settings), SystemClock()
-        quick = min(connection.timeout, patience(settings))
-        writer = Producer(replace(connection, timeout=quick))
+        backend, clock = connections.backend(settings), SystemClock()
+        await stack.enter_async_context(backend.opened())
+        writer = backend.writer(patience(settings))
         stack.push_async_callback(writer.close)
         if domain.synchronous:
             manager = _manager(settings, domain, opened, writer, decider_metrics, cache, announce)
@@ -237,4 +235,4 @@ async def event_service_over(
 
 def stage_waiters(settings: Settings) -> AbstractAsyncContextManager[StageWaiters]:
     """Opens the StageWaiters of this process; they connect at the first wait."""
-    return StageWaiters(connections.notices(settings)).running()
+    return StageWaiters(connections.backend(settings).notices()).running()

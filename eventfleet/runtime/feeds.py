@@ -18,7 +18,7 @@ FOLLOWER_WAIT_SECONDS = 0.1
 @asynccontextmanager
 async def open_channels(settings: Settings) -> AsyncIterator[Channels]:
     """Opens the channels of this process; they connect at the first call."""
-    channels = connections.channels(settings)
+    channels = connections.backend(settings).channels()
     try:
         yield channels
     finally:
@@ -34,7 +34,7 @@ async def followed_domains(
         followed = {}
         for name, served in services.items():
             if served.domain.followed:
-                follower = connections.log_follower(settings, FOLLOWER_WAIT_SECONDS)
+                follower = connections.backend(settings).follower(FOLLOWER_WAIT_SECONDS)
                 partitions = settings.partitions
                 hub = FeedHub(follower, channels, served.domain, served.queries, partitions)
                 subscriber = ChannelCommandSubscriber(channels, name, served.commands)

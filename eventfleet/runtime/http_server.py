@@ -28,7 +28,6 @@ from eventfleet.states.live_state import LiveState
 from eventfleet.states.lru_cache import LruCache
 from eventfleet.states.querier import Querier
 from eventfleet.stores.clock import SystemClock
-from eventfleet.stores.kafka.reader import Reader
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.web import (
     Access,
@@ -77,7 +76,7 @@ async def http_application(
         AsyncExitStack() as stack,
     ):
         services, metrics = {}, DeciderMetrics()
-        reader = Reader(connections.connection(settings))
+        reader = connections.backend(settings).reader()
         stack.push_async_callback(reader.close)
         watch = TopicWatch(settings, reader)
         for name, declared in domains.items():

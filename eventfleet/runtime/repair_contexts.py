@@ -10,7 +10,6 @@ from eventfleet.roles.steady_offsets import STEADY_SECONDS
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.clock import SystemClock
-from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.names import consumer_group
 
 
@@ -31,12 +30,12 @@ async def open_repair_context(
             await connections.require_topics(reader, connections.topics_of(settings, domain))
         has_log = await reader.partition_count(domain.topics.parked) > 0
         partitions = await reader.watermarks(events) if await admin.transactional() else ()
-        connection = connections.connection(settings)
+        backend = connections.backend(settings)
         await stores[domain.name].events.prepare()
         yield RepairContext(
             *(domain, stores[domain.name], reader, admin, SystemClock(), settings.group_prefix),
             writers={
-                partition: TransactionalWriter(connection, group, events, partition)
+                partition: backend.partition_writer(group, events, partition)
                 for partition in partitions
             },
             steady=STEADY_SECONDS,

@@ -27,15 +27,15 @@ async def server_checks(
     marked = [name for name, each in services.items() if each.domain.uses_marker]
     async with AsyncExitStack() as stack:
         reader = await stack.enter_async_context(connections.log_reader(settings))
-        checks = {
-            "MongoDB": _check("MongoDB", registry.epoch, lambda: registry.check_writable()),
-            "Kafka": _check("Kafka", lambda: reader.watermarks(events_topic)),
-        }
-        if marked:
+        log, stores, others = connections.backend(settings).names
+        checks = {stores: _check(stores, registry.epoch, lambda: registry.check_writable())}
+        if log not in checks:
+            checks[log] = _check(log, lambda: reader.watermarks(events_topic))
+        if others not in checks and marked:
             markers = await stack.enter_async_context(connections.markers(settings, marked[0]))
-            checks["Redis"] = _check("Redis", markers.incarnation, lambda: markers.check_writable())
-        elif any(each.domain.followed for each in services.values()):
-            checks["Redis"] = _check("Redis")
+            checks[others] = _check(others, markers.incarnation, lambda: markers.check_writable())
+        elif others not in checks and any(each.domain.followed for each in services.values()):
+            checks[others] = _check(others)
         yield checks
 
 

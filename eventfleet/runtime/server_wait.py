@@ -70,15 +70,13 @@ async def wait_for_servers(
 ) -> None:
     """Wait until the servers answer that these domains need; with `markers`, Redis where commands
     of one need it. Unreachable: one still does not after `start_timeout` seconds."""
-    checks = [connections.check_kafka, connections.check_mongo]
-    if markers and any(domain.uses_marker for domain in domains.values()):
-        checks.append(connections.check_redis)
+    backend = connections.backend(settings)
+    with_markers = markers and any(domain.uses_marker for domain in domains.values())
+    checks = [each.run for each in backend.checks(markers=with_markers) if each.needed]
     limit = limit or StartLimit(settings)
-    await limit.retry(_check_all, checks, settings)
+    await limit.retry(_run_all, checks)
 
 
-async def _check_all(
-    checks: Iterable[Callable[[Settings], Awaitable[None]]], settings: Settings
-) -> None:
-    for check in checks:
-        await check(settings)
+async def _run_all(checks: Iterable[Callable[[], Awaitable[None]]]) -> None:
+    for run in checks:
+        await run()

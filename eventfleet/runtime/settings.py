@@ -158,6 +158,9 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PresentFile = Annotated[str, AfterValidator(_file)]
 Text = Annotated[str, Field(min_length=1)]
 SECRET: dict[str, Any] = {"secret": True}
+DATA_FOLDER = "eventfleet-data"
+SERVER_FIELDS = ("kafka_brokers", "mongo_url", "redis_url")
+"""The settings that name a server."""
 
 
 class Settings(BaseSettings):
@@ -193,6 +196,13 @@ class Settings(BaseSettings):
         default="eventfleet",
         description="Start of the names of consumer groups and transactional ids; by default "
         "topic_prefix and `eventfleet`",
+    )
+
+    data: str = Field(
+        default="",
+        description="Folder of the data of a fleet in one process, in place of Kafka, MongoDB and "
+        "Redis; `eventfleet up` and `eventfleet run` use ./eventfleet-data where neither it nor a "
+        "server is named",
     )
 
     kafka_brokers: Annotated[str, AfterValidator(_brokers)] = Field(
@@ -391,7 +401,11 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
-        problems = []
+        problems = [
+            f"{variable('data')}: {variable(field)} is set, too; unset one"
+            for field in SERVER_FIELDS
+            if self.data and field in self.model_fields_set
+        ]
         if self.kafka_security.startswith("SASL"):
             problems += self._missing("kafka_username", "kafka_password", because="kafka_security")
         if self.kafka_cert_file:
@@ -464,6 +478,23 @@ def load_settings() -> Settings:
     if problems:
         raise SettingsError("\n".join(problems))
     return settings
+
+
+def with_values(settings: Settings, **values: Any) -> Settings:
+    """The settings with other values for some. SettingsError: they do not fit the others."""
+    given = settings.model_dump(include=settings.model_fields_set)
+    try:
+        return Settings(**(given | values))
+    except ValidationError as error:
+        lines = [line for detail in error.errors() for line in _explain(dict(detail))]
+        raise SettingsError("\n".join(lines)) from error
+
+
+def with_data(settings: Settings) -> Settings:
+    """The settings with a folder for the data, as an absolute path, where they name no server."""
+    if not settings.data and settings.model_fields_set.intersection(SERVER_FIELDS):
+        return settings
+    return with_values(settings, data=str(Path(settings.data or DATA_FOLDER).absolute()))
 
 
 def describe(settings: Settings) -> list[SettingDescription]:

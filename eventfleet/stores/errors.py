@@ -27,6 +27,10 @@ class Misconfigured(StoreError):
     """A server, index, topic or epoch is not as the protocols need it: an operator must act."""
 
 
+class FileInUse(Misconfigured):
+    """Another process has the file of a fleet, or of documents."""
+
+
 class DoubtfulOffset(Misconfigured):
     """A group's offset is not what it must be, as Kafka answers: one answer is no proof.
 

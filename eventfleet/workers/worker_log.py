@@ -2,6 +2,9 @@
 
 from typing import Protocol
 
+from eventfleet.runtime import connections
+from eventfleet.runtime.file_backend import FileBackend
+from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.kafka.connection import Connection
@@ -31,6 +34,15 @@ class WorkerLog(Protocol):
         self, settings: Settings, topic: str, group: str, start_seconds: float = 0.0
     ) -> ConsumerConfig:
         """Describe the consumer of a group; its start may wait `start_seconds` for the log."""
+
+
+def worker_log(settings: Settings, transactional: bool) -> WorkerLog:
+    """The log that the settings name."""
+    backend = connections.backend(settings)
+    if isinstance(backend, FileBackend):
+        return SqliteLog(backend.database)
+    assert isinstance(backend, ServerBackend)
+    return KafkaLog(backend.connection(), transactional)
 
 
 class KafkaLog:

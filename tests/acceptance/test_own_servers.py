@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from eventfleet.cli.local_fleet import start_fleet
+from eventfleet.cli.local_fleet import start_fleet, wait_until_ready
+from eventfleet.errors import ProgramFailed
 from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
@@ -56,7 +57,7 @@ def test_a_fleet_starts_on_servers_of_ones_own(
         fleet.__exit__()
 
 
-async def test_up_creates_the_topics_of_routes_on_a_kafka_of_ones_own(
+async def test_up_creates_the_topics_of_routes_and_ends_when_its_workers_die(
     kafka: str,
     mongo_url: str,
     redis_url: str,
@@ -70,7 +71,24 @@ async def test_up_creates_the_topics_of_routes_on_a_kafka_of_ones_own(
     routes = {"shipping.requests", "finance.ledger"}
     try:
         await asyncio.to_thread(fleet.kafka.delete, routes)
-        async with start_fleet(fleet.settings, ["orders"]):
+        async with start_fleet(fleet.settings, ["orders"]) as up:
             assert routes <= await asyncio.to_thread(fleet.kafka.topics)
+            await wait_until_ready(up)
+            [worker] = workers_of(fleet.environment["EVENTFLEET_GROUP_PREFIX"])
+            os.kill(worker, signal.SIGKILL)
+            with pytest.raises(ProgramFailed, match="the worker process ended with status -9"):
+                await up.supervise(asyncio.sleep(60))
     finally:
         await asyncio.to_thread(fleet.__exit__)
+
+
+def workers_of(group_prefix: str) -> list[int]:
+    """The processes of the fleet with this prefix that run roles, without their supervisors."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (entry / "cmdline").read_bytes().split(b"\0")
+            own = group_prefix.encode() in (entry / "environ").read_bytes()
+            if own and b"worker" in command and b"-I" not in command:
+                found.append(int(entry.name))
+    return found

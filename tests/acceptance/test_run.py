@@ -1,4 +1,4 @@
-"""`make run` and `eventfleet up` as a newcomer meets them: whole processes, embedded servers."""
+"""`make run` and `eventfleet up` as a newcomer meets them: whole processes, each on a file."""
 
 import json
 import os
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import pytest
@@ -38,16 +39,23 @@ a,close,2026-01-01T10:02:00Z,3
 """
 
 
+PLACE = '{"customer": "ann", "total": 1999, "currency": "EUR"}'
+
+
 class Newcomer:
-    """Runs the command in a folder of its own, with a temporary folder of its own."""
+    """Runs the command with folders of its own for the data and for temporary files."""
 
     def __init__(self, folder: Path) -> None:
-        self.temp = folder / "temp"
+        self.temp, self.data = folder / "temp", folder / "data"
         self.temp.mkdir()
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
         for name in ("LOG", "DOMAIN", "ONCE", "SUMMARY", "PORT"):
             inherited.pop(name, None)
-        self.environment = {**inherited, "TMPDIR": str(self.temp)}
+        self.environment = {
+            **inherited,
+            "TMPDIR": str(self.temp),
+            "EVENTFLEET_DATA": str(self.data),
+        }
 
     def run(self, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
@@ -167,7 +175,7 @@ def test_a_real_log_goes_through_and_the_audit_is_clean(newcomer: Newcomer, tmp_
     newcomer.nothing_is_left()
 
 
-def test_a_second_terminal_loads_with_the_printed_command(
+def test_a_second_terminal_uses_the_fleet_over_http_as_is_printed(
     newcomer: Newcomer, tmp_path: Path
 ) -> None:
     log = tmp_path / "small.csv"
@@ -175,10 +183,10 @@ def test_a_second_terminal_loads_with_the_printed_command(
     with newcomer.started("run", LOG=str(log)) as (process, said):
         assert re.search(r"stored +4\b", said)
         environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
-        examples = re.findall(r"^  (\S.*eventfleet'? (?:load|health).*)$", said, re.MULTILINE)
-        assert len(examples) == 2, said
+        (health,) = re.findall(r"^  (\S.*eventfleet'? health)$", said, re.MULTILINE)
+        events = health.replace(" health", " events process_log a")
         second = subprocess.run(
-            ["sh", "-ec", "\n".join([*environment, *examples]).replace("FILE", str(log))],
+            ["sh", "-ec", "\n".join([*environment, health, events])],
             env=newcomer.environment,
             cwd=tmp_path,
             capture_output=True,
@@ -186,10 +194,13 @@ def test_a_second_terminal_loads_with_the_printed_command(
             timeout=LIMIT,
         )
         assert second.returncode == 0, second.stderr
-        assert re.search(r"accepted +0\b", second.stdout)
-        assert re.search(r"repeated +4\b", second.stdout)
-        assert re.search(r"^ok +Kafka ", second.stdout, re.MULTILINE)
-        assert re.search(r"^ok +topics ", second.stdout, re.MULTILINE)
+        assert re.search(r"^ok +file ", second.stdout, re.MULTILINE)
+        assert re.search(r"^ok +HTTP service ", second.stdout, re.MULTILINE)
+        assert len(re.findall("close", second.stdout)) == 2
+        named = {"EVENTFLEET_DOMAINS": "eventfleet.domains.process_log"}
+        loading = newcomer.run("load", str(log), "--domain", "process_log", **named)
+        assert loading.returncode == 1
+        assert f"is in use by process {process.pid}" in loading.stderr
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 0
     newcomer.nothing_is_left()
@@ -217,7 +228,7 @@ def test_the_fleet_is_served_over_http_at_the_printed_address(
         port = taken.getsockname()[1]
     with newcomer.started("up", "orders", **({"PORT": str(port)} if asked else {})) as (_, said):
         assert "EVENTFLEET_DOMAINS is not set: running the sample domains" in said
-        assert "Nothing is kept between starts" in said
+        assert f"Its data is kept in {newcomer.data}." in said
         sent = re.search(r"^  (\S.*eventfleet'? send orders .*)$", said, re.MULTILINE)
         assert sent, said
         environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
@@ -263,7 +274,6 @@ def test_a_port_that_is_taken_is_told(newcomer: Newcomer) -> None:
         taken.listen()
         done = newcomer.run("up", "orders", PORT=str(taken.getsockname()[1]))
     assert done.returncode == 1
-    assert "the HTTP service ended with status 1" in done.stderr
     assert "set EVENTFLEET_HTTP_PORT to another port" in done.stderr
     assert "Traceback" not in done.stderr
     newcomer.nothing_is_left()
@@ -276,7 +286,8 @@ def test_two_fleets_are_served_at_different_ports(newcomer: Newcomer) -> None:
         with suppress(OSError):
             usual.bind(("127.0.0.1", 8080))
             usual.listen()
-        with newcomer.started("up", "orders", EVENTFLEET_METRICS_PORT="0") as (_, said):
+        other = {"EVENTFLEET_DATA": f"{newcomer.data}-2", "EVENTFLEET_METRICS_PORT": "0"}
+        with newcomer.started("up", "orders", **other) as (_, said):
             addresses += re.findall(r"http://\S+/domains", said)
             assert len({*addresses}) == 2
             for address in addresses:
@@ -289,39 +300,45 @@ def test_up_leaves_nothing_however_it_ends(newcomer: Newcomer, end: signal.Signa
     with newcomer.started("up") as (process, said):
         assert "orders" in said
         assert "process_log" in said
-        for log in re.findall(
-            r"^  the (?:worker process|HTTP service): (/.+)$", said, re.MULTILINE
-        ):
-            assert not re.findall("^.* (?:WARNING|ERROR) .*$", Path(log).read_text(), re.MULTILINE)
+        [log] = re.findall(r"^  the fleet: (/.+)$", said, re.MULTILINE)
+        assert not re.findall("^.* (?:WARNING|ERROR) .*$", Path(log).read_text(), re.MULTILINE)
         process.send_signal(end)
         status = process.wait(60)
     assert status == (-signal.SIGKILL if end == signal.SIGKILL else 0)
     wait_for(lambda: not newcomer.processes() and not os.listdir(newcomer.temp))
 
 
-def test_when_the_workers_die_the_fleet_ends_and_says_so(newcomer: Newcomer) -> None:
+def test_what_was_accepted_is_kept_when_the_fleet_is_killed(newcomer: Newcomer) -> None:
+    for number in range(1, 4):
+        with newcomer.started("up", "orders") as (process, said):
+            url = re.findall(r"(http://127\.0\.0\.1:\d+)/domains", said)[0]
+            sent = newcomer.run(
+                *("send", "orders", f"order-{number}", "Place", PLACE), EVENTFLEET_SERVICE_URL=url
+            )
+            assert sent.returncode == 0, sent.stderr
+            process.kill()
+    with newcomer.started("up", "orders") as (_, said):
+        url = re.findall(r"(http://127\.0\.0\.1:\d+)/domains", said)[0]
+        for number in range(1, 4):
+            state = newcomer.run(
+                "state", "orders", f"order-{number}", "--json", EVENTFLEET_SERVICE_URL=url
+            )
+            assert json.loads(state.stdout)["state"]["status"] == "placed", state.stderr
+
+
+def test_a_second_fleet_on_the_same_data_is_refused(newcomer: Newcomer) -> None:
     with newcomer.started("up", "orders") as (process, _):
-        workers = [
-            entry.parent
-            for entry in Path("/proc").glob("[0-9]*/cmdline")
-            if is_worker_of(newcomer, entry.parent)
-        ]
-        assert len(workers) == 1
-        os.kill(int(workers[0].name), signal.SIGKILL)
-        rest, _ = process.communicate(timeout=60)
-        assert process.returncode == 1
-    assert "the worker process ended with status -9" in rest
-    assert "Traceback" not in rest
+        done = newcomer.run("up", "orders")
+        assert done.returncode == 1
+        assert f"is in use by process {process.pid}: stop it first" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_temporary_data_is_removed(newcomer: Newcomer) -> None:
+    done = newcomer.run("run", "--temporary", ONCE="1")
+    assert done.returncode == 0, done.stderr
+    assert not newcomer.data.exists()
     newcomer.nothing_is_left()
-
-
-def is_worker_of(newcomer: Newcomer, process: Path) -> bool:
-    try:
-        command = (process / "cmdline").read_bytes().split(b"\0")
-        ours = str(newcomer.temp).encode() in (process / "environ").read_bytes()
-    except OSError:
-        return False
-    return ours and b"worker" in command and b"-I" not in command
 
 
 BRITTLE = f"""
@@ -364,42 +381,28 @@ def python_path(folder: Path) -> str:
     return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
 
 
-def test_a_run_ends_where_a_view_raises_on_too_much_and_shows_the_teams_line(
-    newcomer: Newcomer, tmp_path: Path, brittle: dict[str, str]
-) -> None:
-    done = newcomer.run("run", "--domain", "brittle", **brittle, ONCE="1")
-    assert done.returncode == 1
-    # It stops a partition, or holds the view's first build where the log came before that was live.
-    assert "version 1 would be another: LookupError: no account for Ann" in done.stderr
-    assert f'File "{tmp_path}/brittle.py", line ' in done.stderr
-    assert 'raise LookupError("no account for Ann")' in done.stderr
-    newcomer.nothing_is_left()
-
-
-def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
+def test_a_run_ends_where_a_view_raises_on_too_much_and_the_next_up_tells(
     newcomer: Newcomer, tmp_path: Path, brittle: dict[str, str]
 ) -> None:
     log = brittle.pop("LOG")
     with newcomer.started("up", **brittle) as (process, said):
-        environment = re.findall(r"^  ((?:cd|export) .*)$", said, re.MULTILINE)
-        (load,) = re.findall(r"^  (\S.*eventfleet'? load .*)$", said, re.MULTILINE)
-        loaded = subprocess.run(
-            ["sh", "-ec", "\n".join([*environment, load.replace("FILE", log)])],
-            env=newcomer.environment | brittle,
-            capture_output=True,
-            text=True,
-            timeout=LIMIT,
-        )
-        assert loaded.returncode == 0, loaded.stderr
+        wait_for(lambda: is_built(said))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 0
+    done = newcomer.run("run", "--domain", "brittle", **brittle, LOG=log, ONCE="1")
+    assert done.returncode == 1
+    assert "is stopped: project can't go on: it parks 1 aggregates of this partition" in done.stderr
+    assert f'File "{tmp_path}/brittle.py", line ' in done.stderr
+    assert 'raise LookupError("no account for Ann")' in done.stderr
+    with newcomer.started("up", **brittle) as (process, said):
         assert process.stdout
-        seen = []
+        seen = [said]
         for line in process.stdout:
             seen.append(line)
             if line.startswith("eventfleet: ") and " is stopped: " in line:
                 break
         assert f'File "{tmp_path}/brittle.py", line ' in "".join(seen)
-        fault = seen[-1]
-        assert "project of brittle, partition " in fault
+        assert "project of brittle, partition " in seen[-1]
         served = re.search(r"http://127\.0\.0\.1:\d+/domains", said)
         assert served, said
         with urlopen(served[0], timeout=60) as answer:
@@ -409,6 +412,14 @@ def test_a_fleet_stays_up_with_a_stopped_partition_and_tells(
         assert process.returncode == 1
     assert "eventfleet: project of brittle, partition " in rest
     newcomer.nothing_is_left()
+
+
+def is_built(said: str) -> bool:
+    """Whether queries find the view's first build."""
+    [url] = re.findall(r"(http://127\.0\.0\.1:\d+)/domains", said)[:1]
+    with suppress(HTTPError), urlopen(f"{url}/views/brittle/accounts", timeout=60) as answer:
+        return bool(answer.status == 200)
+    return False
 
 
 def test_a_summary_that_cant_be_written_is_told_before_the_work(newcomer: Newcomer) -> None:

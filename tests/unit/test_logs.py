@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from eventfleet.cli import main
-from eventfleet.cli.local_fleet import URL_FILE, LocalFleet
+from eventfleet.cli.local_fleet import URL_FILE, read_url
 from eventfleet.cli.logs import LogHandler, log_debug, log_progress, logs_json
-from eventfleet.runtime.settings import Settings, SettingsError, load_settings
+from eventfleet.runtime.settings import SettingsError, load_settings
 
 OURS, LIBRARY = logging.getLogger("eventfleet.some.module"), logging.getLogger("aiokafka.client")
 LEVELS = ("debug", "info", "warning", "error")
@@ -244,13 +244,8 @@ def test_the_error_that_ends_a_command_is_an_object_where_the_log_is(
 
 
 def test_a_local_fleet_finds_its_service_whatever_the_log(tmp_path: Path) -> None:
-    class Process:
-        folder = tmp_path
-
-    service: Any = Process()
-    fleet = LocalFleet(Settings(), {}, service, service, [])
-    assert fleet.service_url == ""
+    assert read_url(tmp_path) == ""
     (tmp_path / URL_FILE).write_text("http://127.0.0")
-    assert fleet.service_url == "", "the line is not complete"
+    assert read_url(tmp_path) == "", "the line is not complete"
     (tmp_path / URL_FILE).write_text("http://127.0.0.1:8080\n")
-    assert fleet.service_url == "http://127.0.0.1:8080"
+    assert read_url(tmp_path) == "http://127.0.0.1:8080"

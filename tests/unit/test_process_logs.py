@@ -1,22 +1,22 @@
 """The warnings and errors that a local fleet shows of its processes' logs."""
 
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from eventfleet.cli.process_logs import ProcessLog
+from eventfleet.cli.process_logs import FollowedLog, NamedLog
 
 
 class AProcess:
-    name = "the worker process"
-
     def __init__(self, folder: Path) -> None:
-        self.log = folder / "output.log"
+        self.path = folder / "output.log"
 
     def write(self, text: str) -> None:
-        with self.log.open("a") as log:
+        with self.path.open("a") as log:
             log.write(text)
+
+    def followed(self) -> FollowedLog:
+        return FollowedLog(NamedLog("the worker process", self.path))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def process(tmp_path: Path) -> AProcess:
 
 
 def test_warnings_and_errors_are_shown_once_with_their_tracebacks(process: AProcess) -> None:
-    log = ProcessLog(cast(Any, process))
+    log = process.followed()
     assert log.read() == []
     process.write("2026-01-01 10:00:00,000 INFO begun\n  it goes on\n")
     process.write("2026-01-01 10:00:00,000 ERROR it failed\n")
@@ -55,12 +55,21 @@ def test_what_is_shown_goes_by_the_level_of_the_record(
 ) -> None:
     process.write(f"{line}\n")
     expected = [f"the worker process: {line}"] if shown else []
-    assert ProcessLog(cast(Any, process)).read() == expected
+    assert process.followed().read() == expected
 
 
 def test_a_long_log_is_read_in_parts(process: AProcess, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("eventfleet.cli.process_logs.MAX_READ_BYTES", 60)
     line = "2026-01-01 10:00:00,000 ERROR it failed"
     process.write(f"{line}\n" * 3)
-    log = ProcessLog(cast(Any, process))
+    log = process.followed()
     assert [len(log.read()) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_a_log_that_was_begun_anew_is_read_from_its_start(process: AProcess) -> None:
+    log = process.followed()
+    process.write("2026-01-01 10:00:00,000 ERROR it failed\n" * 2)
+    assert len(log.read()) == 2
+    process.path.unlink()
+    process.write("2026-01-01 10:00:00,000 ERROR again\n")
+    assert log.read() == ["the worker process: 2026-01-01 10:00:00,000 ERROR again"]

@@ -10,8 +10,9 @@ import pytest
 
 from eventfleet.domains.bank import bank
 from eventfleet.domains.orders import orders
-from eventfleet.runtime import connections, server_wait
+from eventfleet.runtime import server_wait
 from eventfleet.runtime.errors import Unreachable
+from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.server_wait import StartLimit, wait_for_servers
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
@@ -24,12 +25,13 @@ class Servers:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.away = {"kafka": 0, "mongo": 0, "redis": 0}
         self.checks: list[str] = []
-        for name in self.away:
-            monkeypatch.setattr(connections, f"check_{name}", self._check(name))
+        parts = {"kafka": "log", "mongo": "stores", "redis": "markers"}
+        for name, part in parts.items():
+            monkeypatch.setattr(ServerBackend, f"check_{part}", self._check(name))
         monkeypatch.setattr(server_wait, "OUTAGE", RetryPolicy(0.001, 0.001))
 
     def _check(self, name: str) -> Any:
-        async def check(settings: Settings) -> None:
+        async def check(backend: ServerBackend) -> None:
             await asyncio.sleep(0)
             self.checks.append(name)
             if self.away[name]:

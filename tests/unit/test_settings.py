@@ -12,6 +12,9 @@ from eventfleet.runtime.settings import (
     describe,
     file_fields,
     load_settings,
+    variable,
+    with_data,
+    with_values,
 )
 from eventfleet.workers.transport.consumer_thread import HEARTBEAT_SECONDS
 
@@ -346,3 +349,21 @@ def test_a_value_and_a_file_of_it_are_one_too_many(
 def test_only_secrets_and_their_users_come_from_files(monkeypatch: pytest.MonkeyPatch) -> None:
     [line] = problems(monkeypatch, PARTITIONS_FILE="4")
     assert line.startswith("EVENTFLEET_PARTITIONS_FILE: there is no such setting")
+
+
+SERVERS = {"kafka_brokers": "h:1", "mongo_url": "mongodb://h", "redis_url": "redis://h"}
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_data_and_a_server_are_one_too_many(monkeypatch: pytest.MonkeyPatch, server: str) -> None:
+    found = problems(monkeypatch, DATA="here", **{server.upper(): SERVERS[server]})
+    assert found == [f"EVENTFLEET_DATA: {variable(server)} is set, too; unset one"]
+
+
+def test_data_is_where_no_server_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert with_data(Settings()).data == str(tmp_path / "eventfleet-data")
+    assert with_data(Settings(data="own")).data == str(tmp_path / "own")
+    assert with_data(Settings(kafka_brokers="here:1")).data == ""
+    with pytest.raises(SettingsError, match="EVENTFLEET_KAFKA_BROKERS is set, too"):
+        with_values(Settings(kafka_brokers="here:1"), data="own")

@@ -87,8 +87,13 @@ class MemoryChannels:
     """
 
     def __init__(
-        self, now: Callable[[], float] = monotonic, yield_point: YieldPoint = no_yield
+        self,
+        now: Callable[[], float] = monotonic,
+        yield_point: YieldPoint = no_yield,
+        name: str = "",
     ) -> None:
+        """`name`: in the ids of its incarnations, where another server's must differ."""
+        self._name = name
         self._broadcast: Broadcast[bytes] = Broadcast()
         self._now, self._yield_point = now, yield_point
         self._run, self._began = 1, now()
@@ -109,7 +114,11 @@ class MemoryChannels:
     async def incarnation(self) -> Incarnation:
         await self._yield_point()
         await self.publish({})
-        return Incarnation(str(self._run), self._began, self._now())
+        return Incarnation(self._incarnation, self._began, self._now())
+
+    @property
+    def _incarnation(self) -> str:
+        return f"{self._name}{self._run}"
 
     async def claim(self, claims: Sequence[Claim]) -> list[float]:
         await self._yield_point()
@@ -120,7 +129,7 @@ class MemoryChannels:
 
     def _claim(self, claim: Claim) -> float:
         left = claim.deadline - self._now()
-        if left <= 0 or claim.incarnation != str(self._run) or claim.name in self._claims:
+        if left <= 0 or claim.incarnation != self._incarnation or claim.name in self._claims:
             return 0.0
         self._claims = {n: end for n, end in self._claims.items() if end > self._now()}
         self._claims[claim.name] = claim.deadline

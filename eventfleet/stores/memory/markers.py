@@ -1,5 +1,6 @@
 """Markers, in memory: a server that several clients share, and the client."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,8 @@ from eventfleet.topics.event import EventKey
 
 TICK_SECONDS = 1e-6
 NEVER = float("inf")
+LOOKED_AT = 2
+"""Markers, and ids, at each mark."""
 
 
 class PendingNote(NamedTuple):
@@ -51,8 +54,8 @@ class RedisData:
     each domain's partitions, with the incarnation's id."""
 
     sentinel: tuple[str, int, float] | None = None
-    markers: dict[tuple[str, str], Marker] = field(default_factory=dict)
-    done: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
+    markers: OrderedDict[tuple[str, str], Marker] = field(default_factory=OrderedDict)
+    done: OrderedDict[tuple[str, str], tuple[str, float]] = field(default_factory=OrderedDict)
     owners: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
 
 
@@ -63,8 +66,10 @@ class MemoryRedis:
     a call is at least a microsecond after the one before.
     """
 
-    def __init__(self, now: Callable[[], float]) -> None:
+    def __init__(self, now: Callable[[], float], name: str = "") -> None:
+        """`name`: in the ids of its incarnations, where another server's must differ."""
         self._now, self._clock, self._last = now, float("-inf"), float("-inf")
+        self._name = name
         self._ids, self._run = count(1), 1
         self.data = RedisData()
 
@@ -86,7 +91,7 @@ class MemoryRedis:
     def incarnation(self) -> Incarnation:
         now = self._time()
         if not self.data.sentinel or self.data.sentinel[1] != self._run:
-            self.data.sentinel = f"{self._run}:{next(self._ids)}", self._run, now
+            self.data.sentinel = f"{self._name}{self._run}:{next(self._ids)}", self._run, now
         name, _, began = self.data.sentinel
         return Incarnation(name, began, now)
 
@@ -183,6 +188,7 @@ class MemoryRedis:
             last, tentative = marker.last_event_id, marker.tentative
             return MarkResult(MarkStatus.REJECTED, last, tentative=tentative, type=marker.type)
         note = PendingNote(request.event_id, marker.last_event_id, request.value, now)
+        self._forget_expired(now)
         self.data.markers[key] = replace(
             marker, type=request.type, last_event_id=request.event_id, note=note, expires_at=NEVER
         )
@@ -213,6 +219,18 @@ class MemoryRedis:
     def _is_done(self, domain: str, event_id: str, incarnation: Incarnation, now: float) -> bool:
         name, expires_at = self.data.done.get((domain, event_id), ("", 0.0))
         return self.is_current(incarnation) and name == incarnation.id and expires_at > now
+
+    def _forget_expired(self, now: float) -> None:
+        """Look at the markers and ids that were looked at longest ago: at more than a mark adds."""
+        markers, done = self.data.markers, self.data.done
+        for _ in range(min(LOOKED_AT, len(markers))):
+            key, marker = markers.popitem(last=False)
+            if marker.note or marker.expires_at > now:
+                markers[key] = marker
+        for _ in range(min(LOOKED_AT, len(done))):
+            event, known = done.popitem(last=False)
+            if known[1] > now:
+                done[event] = known
 
     def _time(self) -> float:
         clock, before = self._now(), self._clock

@@ -228,6 +228,12 @@ async def open_database(path: Path, timeout: float) -> AsyncIterator[Database]:
         await asyncio.to_thread(_release, opened)
 
 
+def shared_database(path: Path) -> Database:
+    """Return the database of a file that this process has open, within that opening."""
+    with _opening:
+        return _opened[path.absolute()].database
+
+
 def _open(path: Path, timeout: float) -> _Opened:
     path = path.absolute()
     with _opening:

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import apsw
 
-from eventfleet.stores.errors import Misconfigured
+from eventfleet.stores.errors import FileInUse, Misconfigured
 from eventfleet.stores.sqlite.errors import translate_errors
 from eventfleet.stores.sqlite.schema import APPLICATION_ID, SCHEMA, SCHEMA_VERSION
 
@@ -47,7 +47,7 @@ def _lock(descriptor: int, path: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = os.pread(descriptor, 20, 0).decode() or "another one"
-        raise Misconfigured(f"{path} is in use by process {owner}: stop it first") from None
+        raise FileInUse(f"{path} is in use by process {owner}: stop it first") from None
     except OSError as error:
         raise Misconfigured(
             f"{path}: its file system keeps no locks ({error.strerror}): use a local disk"

@@ -19,6 +19,9 @@ from eventfleet.workers.faust_log import FAUST_LOGGER
 from eventfleet.workers.transport.chunk import Chunk, PartitionBuffer, hand_out
 from eventfleet.workers.transport.consumer import Consumer
 
+TURN_SECONDS = 10.0
+"""How long a consumer waits for chunks in one turn."""
+
 GENERATION = 1
 """Of each group: its one member is assigned all partitions, once."""
 
@@ -104,12 +107,14 @@ class LogFetcher(Service):  # type: ignore[misc]
         self._changed.set()
 
     async def chunks(self, timeout: float) -> list[Chunk]:
-        """The next chunks of the partitions that have room; empty after `timeout` seconds, and
-        where the file can't be read for now."""
+        """The next chunks of the partitions that have room; empty after TURN_SECONDS, where the
+        file can't be read for now, and `timeout` seconds after partitions were given up."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(TURN_SECONDS if self._assigned else timeout):
                 while not (chunks := await self._next_chunks()):
                     await self._changed.wait()
+                    if not self._assigned:
+                        return []
         except TimeoutError:
             return []
         except ServerUnavailable as error:
