@@ -133,12 +133,11 @@ $(BENCH)/stamp: requirements-bench.lock pyproject.toml
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Needs uv. The files name no index. requirements-run.lock is the image's: without embedded servers.
+# Needs uv. The files name no index.
 lock:
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra embedded --extra build pyproject.toml -o requirements.lock --quiet
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra build -c requirements.lock pyproject.toml -o requirements-run.lock --quiet
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra embedded --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock --quiet
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra embedded --extra build --extra dev --extra bench pyproject.toml -o requirements-bench.lock --quiet
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra build pyproject.toml -o requirements.lock --quiet
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra build --extra dev -c requirements.lock pyproject.toml -o requirements-dev.lock --quiet
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url --no-emit-find-links --extra build --extra dev --extra bench pyproject.toml -o requirements-bench.lock --quiet
 
 clean:
 	rm -rf $(VENV) $(BENCH) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from eventfleet.aggregates.errors import AlreadyRegistered, NotRegistered
     from eventfleet.buses.errors import EventRefused
     from eventfleet.documents.errors import InvalidDocument, OpeningFailed
-    from eventfleet.embedded_servers import EmbeddedServerMissing, ProgramFailed
     from eventfleet.stores.mongo.errors import OperationRefused
     from eventfleet.web.failure_log import StreamCutOff
     from eventfleet.web.key_file import InvalidKeyFile
@@ -57,7 +56,6 @@ __all__ = [
     "DeclarationError",
     "Duplicate",
     "EditConflict",
-    "EmbeddedServerMissing",
     "EventRefused",
     "EventfleetError",
     "FileInUse",
@@ -75,7 +73,6 @@ __all__ = [
     "NotRegistered",
     "OpeningFailed",
     "OperationRefused",
-    "ProgramFailed",
     "RecordsTooLarge",
     "ReplayFailed",
     "RequestRefused",
@@ -98,14 +95,12 @@ __all__ = [
 # a program that catches errors needs none of them.
 _IMPORTED_AT_FIRST_USE = {
     "AlreadyRegistered": "eventfleet.aggregates.errors",
-    "EmbeddedServerMissing": "eventfleet.embedded_servers",
     "EventRefused": "eventfleet.buses.errors",
     "InvalidDocument": "eventfleet.documents.errors",
     "InvalidKeyFile": "eventfleet.web.key_file",
     "NotRegistered": "eventfleet.aggregates.errors",
     "OpeningFailed": "eventfleet.documents.errors",
     "OperationRefused": "eventfleet.stores.mongo.errors",
-    "ProgramFailed": "eventfleet.embedded_servers",
     "RequestRefused": "eventfleet.web.problems",
     "StreamCutOff": "eventfleet.web.failure_log",
 }

@@ -14,7 +14,6 @@ import pytest
 
 from eventfleet.stores import background_task, gaps, refusals, topic_faults
 from tests.module_guard import ModuleGuard
-from tests.servers.embedded_broker import EmbeddedBroker
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB, RefusingMongoDB
@@ -60,13 +59,6 @@ def running(server: Callable[[], S]) -> Iterator[S]:
 def kafka() -> Iterator[str]:
     """Bootstrap server of an Apache Kafka."""
     with running(Kafka) as server:
-        yield server.address
-
-
-@pytest.fixture(scope="session")
-def embedded() -> Iterator[str]:
-    """Bootstrap server of the embedded broker."""
-    with running(EmbeddedBroker) as server:
         yield server.address
 
 

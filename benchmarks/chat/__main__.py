@@ -25,7 +25,7 @@ from rich.console import Console
 from benchmarks.chat.clients import RoomClient
 from benchmarks.scenario import ServerAddresses
 from benchmarks.servers import provide_servers
-from eventfleet.embedded_servers import free_port
+from eventfleet.cli.local_fleet import free_port
 from eventfleet.runtime.event_loop import run
 from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.command_fleet import CommandFleet

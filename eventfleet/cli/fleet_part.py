@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from eventfleet.embedded_servers import ProgramFailed, tail
+from eventfleet.cli.managed_process import ProgramFailed, tail
 from eventfleet.runtime.process_stop import STOP_SECONDS, StopSignal
 from eventfleet.topics.errors import EventfleetError
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import socket
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
@@ -16,24 +17,18 @@ import aiohttp
 
 from eventfleet.cli.fleet_part import running_part
 from eventfleet.cli.logs import logged_to
+from eventfleet.cli.managed_process import ManagedProcess, ProgramFailed, start_process
 from eventfleet.cli.process_logs import NamedLog
 from eventfleet.cli.serve import serve_domains
-from eventfleet.cli.worker import work_roles
-from eventfleet.embedded_servers import (
-    ManagedProcess,
-    ProgramFailed,
-    free_port,
-    start_process,
-)
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.http_server import listening_socket, select_operations, socket_url
 from eventfleet.runtime.process_stop import StopSignal
 from eventfleet.runtime.server_wait import StartLimit
 from eventfleet.runtime.settings import Settings, variable
-from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.readiness_report import READY, ReadinessReason, read_reasons
 from eventfleet.topics.errors import EventfleetError
+from eventfleet.workers.worker import work_roles
 
 SAMPLE_DOMAINS = ",".join(
     f"eventfleet.domains.{name}"
@@ -177,7 +172,7 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
     settings = with_domains(given)
     async with connections.opened(settings):
         domains = connections.select_domains(settings, names or None)
-        await StartLimit(settings).retry(_create_topics, settings, domains.values())
+        await StartLimit(settings).retry(connections.create_topics, settings, domains.values())
         if "metrics_port" not in settings.model_fields_set or not settings.metrics_port:
             settings = settings.model_copy(update={"metrics_port": free_port()})
         start = _start_parts(settings, domains) if settings.data else None
@@ -268,18 +263,6 @@ def _changed_variables(given: Settings, settings: Settings) -> dict[str, str]:
     return {variable(name): str(value) for name, value in settings if value != getattr(given, name)}
 
 
-async def _create_topics(settings: Settings, domains: Iterable[Domain[Any]]) -> None:
-    """Create the missing topics of the domains and of their routes, and check the domains' own."""
-    domains = list(domains)
-    specs = [spec for domain in domains for spec in connections.topics_of(settings, domain)]
-    routes = [spec for domain in domains for spec in connections.routes_of(settings, domain)]
-    async with connections.log_admin(settings) as admin, connections.log_reader(settings) as reader:
-        await connections.create_missing_topics(admin, reader, [*specs, *routes])
-        differences = await admin.check(specs)
-    if differences:
-        raise Misconfigured("\n".join(differences))
-
-
 async def wait_until_ready(fleet: LocalFleet) -> None:
     """Wait until workers and service are ready.
 
@@ -319,3 +302,11 @@ async def _probe(session: aiohttp.ClientSession, url: str) -> tuple[int, list[Re
             return answer.status, read_reasons(await answer.read())
     except (aiohttp.ClientError, TimeoutError, ValueError):
         return 0, []
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

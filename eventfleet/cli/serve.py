@@ -1,13 +1,15 @@
 """`eventfleet serve`: run the HTTP service."""
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from eventfleet.cli.logs import log_progress
+from eventfleet.cli.output import tell_end
 
 if TYPE_CHECKING:
     from socket import socket
@@ -32,16 +34,17 @@ logger = logging.getLogger(__name__)
 def serve(names: tuple[str, ...], or_any: bool, url_file: Path | None) -> None:
     """Serve commands and queries of the domains over HTTP until SIGTERM or Ctrl-C.
 
-    Needs running servers, EVENTFLEET_DOMAINS, and topics (`eventfleet topics create`). When
-    stopped, it finishes the requests in hand. /openapi.json describes all operations; /metrics,
-    /live and /ready are for operators, and with EVENTFLEET_HTTP_METRICS_PORT they are also served
-    at a port of their own, at EVENTFLEET_METRICS_HOST and without a token.
+    Needs EVENTFLEET_DOMAINS, and running servers with topics (`eventfleet topics create`). Where no
+    server is named, it serves from the file in EVENTFLEET_DATA or ./eventfleet-data, and runs all
+    roles, too. When stopped, it finishes the requests in hand. /openapi.json describes all
+    operations; /metrics, /live and /ready are for operators, and with EVENTFLEET_HTTP_METRICS_PORT
+    they are also served at a port of their own, at EVENTFLEET_METRICS_HOST and without a token.
     """
     from eventfleet.cli.process import run_process
-    from eventfleet.runtime.settings import load_settings
+    from eventfleet.runtime.settings import load_settings, with_data
 
     log_progress()
-    run_process(_serve(load_settings(), names, or_any, url_file))
+    run_process(_serve(with_data(load_settings()), names, or_any, url_file))
 
 
 async def _serve(
@@ -49,12 +52,12 @@ async def _serve(
 ) -> None:
     from eventfleet.runtime import connections
     from eventfleet.runtime.http_server import listening_socket, select_operations, socket_url
-    from eventfleet.runtime.process_stop import run_until_stopped
+    from eventfleet.runtime.process_stop import StopSignal, run_until_stopped
 
     domains = connections.select_domains(settings, names or None)
     operations = select_operations(settings)
 
-    async with listening_socket(settings, or_any) as listener:
+    async with connections.opened(settings), listening_socket(settings, or_any) as listener:
 
         def tell() -> None:
             url = socket_url(listener)
@@ -62,9 +65,41 @@ async def _serve(
             if url_file:
                 url_file.write_text(f"{url}\n")
 
-        await run_until_stopped(
-            lambda stop: serve_domains(settings, domains, operations, listener, stop, tell)
-        )
+        async def serve_until(stop: StopSignal) -> None:
+            await serve_domains(settings, domains, operations, listener, stop, tell)
+
+        async def work(stop: StopSignal) -> None:
+            if settings.data:
+                await _run_roles_beside(settings, domains, serve_until, stop)
+            else:
+                await serve_until(stop)
+
+        await run_until_stopped(work)
+
+
+async def _run_roles_beside(
+    settings: "Settings",
+    domains: "Mapping[str, Domain[Any]]",
+    serve_until: "Callable[[StopSignal], Coroutine[Any, Any, None]]",
+    stop: "StopSignal",
+) -> None:
+    """Run all roles, which no other process can, and serve. Where one ends, both do."""
+    from eventfleet.runtime import connections
+    from eventfleet.workers.agents import ROLES
+    from eventfleet.workers.worker import work_roles
+
+    await connections.create_topics(settings, domains.values())
+    parts = [
+        asyncio.create_task(work_roles(settings, domains, list(ROLES), stop, tell_end)),
+        asyncio.create_task(serve_until(stop)),
+    ]
+    try:
+        await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        stop.set()
+        await asyncio.gather(*parts)
+    finally:
+        for part in parts:
+            part.cancel()
 
 
 async def serve_domains(

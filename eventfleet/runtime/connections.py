@@ -110,6 +110,18 @@ async def create_missing_topics(
         ) from error
 
 
+async def create_topics(settings: Settings, domains: Iterable[Domain[Any]]) -> None:
+    """Create the missing topics of the domains and of their routes, and check the domains' own."""
+    domains = list(domains)
+    specs = [spec for domain in domains for spec in topics_of(settings, domain)]
+    routes = [spec for domain in domains for spec in routes_of(settings, domain)]
+    async with log_admin(settings) as admin, log_reader(settings) as reader:
+        await create_missing_topics(admin, reader, [*specs, *routes])
+        differences = await admin.check(specs)
+    if differences:
+        raise Misconfigured("\n".join(differences))
+
+
 async def require_topics(reader: LogReader, specs: Iterable[TopicSpec]) -> None:
     """Raise Misconfigured, naming the topics that do not exist."""
     lines = [

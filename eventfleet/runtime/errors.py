@@ -39,10 +39,7 @@ class Unreachable(EventfleetError):
     ) -> None:
         settings = _settings(server, setting, AccessFault.PROTOCOL)
         look = f"if it is up, compare its listener with {settings}"
-        start = (
-            f"start it, or name another in {variable(setting)}; "
-            "`eventfleet up` starts embedded servers"
-        )
+        start = f"start it, or name another in {variable(setting)}; `eventfleet up` needs none"
         self.reason = f"{reason}; {look}" if hung_up else reason
         super().__init__(
             f"{server} does not answer at {address} ({reason}): {look if hung_up else start}"

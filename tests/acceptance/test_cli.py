@@ -202,7 +202,7 @@ def test_a_server_that_is_absent_is_named_in_time(
     assert f"does not answer at {address} (" in line
     assert "Connect" in line
     assert f"start it, or name another in EVENTFLEET_{variable}" in line
-    assert "`eventfleet up` starts embedded servers" in line
+    assert "`eventfleet up` needs none" in line
 
 
 def test_a_worker_without_its_topics_names_them(shell: CliShell, topics: list[str]) -> None:
@@ -458,20 +458,6 @@ def test_a_worker_that_is_asked_to_stop_leaves_with_status_0(
         wait_for(started.ready)
         assert started.end(number) == 0
         assert "Traceback" not in started.output()
-
-
-def test_without_transactions_a_worker_says_at_least_once(
-    shell: CliShell, names: list[str], embedded: str
-) -> None:
-    there = shell.given(KAFKA_BROKERS=embedded, GROUP_PREFIX=f"{names[0]}e")
-    assert there.run("topics", "create", names[2]).returncode == 0
-    with there.started("worker", "append", "--domain", names[2]) as started:
-        wait_for(started.ready)
-        assert (
-            f"append of {names[2]} to {names[2]}.stored: delivery is at least once"
-            in started.output()
-        )
-        assert started.end(signal.SIGTERM) == 0
 
 
 def test_topics_raise_epoch_says_the_new_one(shell: CliShell, names: list[str]) -> None:

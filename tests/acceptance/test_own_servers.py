@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from eventfleet.cli.local_fleet import start_fleet, wait_until_ready
-from eventfleet.errors import ProgramFailed
+from eventfleet.cli.managed_process import ProgramFailed
 from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT

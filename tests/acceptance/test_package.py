@@ -82,9 +82,6 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     site = run(python, "-c", PRINT_SITE, folder=folder)
     dependencies = {sysconfig.get_path(kind) for kind in ("purelib", "platlib")}
     Path(site.strip(), "dependencies.pth").write_text("\n".join(sorted(dependencies)))
-    mongo = Path(sysconfig.get_path("scripts"), "secantusd-py")
-    if mongo.exists():
-        (python.parent / mongo.name).symlink_to(mongo)
     return python.parent
 
 
@@ -188,7 +185,7 @@ def test_mypy_sees_our_types(scripts: Path, project: Path, tmp_path: Path) -> No
 
 @contextmanager
 def fleet(scripts: Path, project: Path) -> Iterator[str]:
-    """`eventfleet up` of the team's domain on embedded servers; the address of its domains."""
+    """`eventfleet up` of the team's domain; the address of its domains."""
     log = project / "up.log"
     with (
         log.open("wb") as output,

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests.acceptance.terminal import TIMEOUT_SECONDS, Terminal, _until_up
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SEND_COMMANDS = (ROOT / "docs" / "guides" / "send-commands.md").read_text()
+ONE_PROCESS = (ROOT / "docs" / "guides" / "one-process.md").read_text()
 COMMAND_LINE = (ROOT / "docs" / "command-line.md").read_text()
 FEEDS = (ROOT / "docs" / "guides" / "feeds.md").read_text()
 
@@ -26,14 +28,20 @@ def blocks(language: str, page: str, heading: str = "") -> list[str]:
 DOMAIN, TESTS = blocks("python", README, "A domain")
 UP, COMMANDS = blocks("sh", README, "A domain")
 [PROGRAM] = blocks("python", SEND_COMMANDS)
+[PROGRAM_ON_A_FILE] = blocks("python", ONE_PROCESS)
 REQUESTS, AGAIN = blocks("sh", SEND_COMMANDS)
 FOLLOWED, CLIENT = blocks("python", FEEDS)
 
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
+    with beside_up(Terminal(tmp_path_factory.mktemp("readme"))) as shell:
+        yield shell
+
+
+@contextmanager
+def beside_up(shell: Terminal) -> Iterator[Terminal]:
     """A second terminal beside `eventfleet up`, with the printed lines pasted."""
-    shell = Terminal(tmp_path_factory.mktemp("readme"))
     (shell.folder / "parcels.py").write_text(f"{DOMAIN}\n{FOLLOWED}")
     with subprocess.Popen(
         ["bash", "-c", f"exec env {UP}"],
@@ -77,8 +85,30 @@ def test_a_command_that_is_sent_again_is_repeated(shell: Terminal) -> None:
     assert outcomes == ["accepted", "repeated"]
 
 
-def test_the_program_sends_and_asks(shell: Terminal) -> None:
-    (shell.folder / "program.py").write_text(PROGRAM)
+def test_the_program_sends_and_asks_beside_a_fleet_on_servers(
+    kafka: str, mongo_url: str, redis_url: str, prefix: str, tmp_path: Path
+) -> None:
+    terminal = Terminal(tmp_path)
+    terminal.environment |= {
+        "EVENTFLEET_KAFKA_BROKERS": kafka,
+        "EVENTFLEET_MONGO_URL": mongo_url,
+        "EVENTFLEET_MONGO_DATABASE": prefix,
+        "EVENTFLEET_REDIS_URL": redis_url,
+        "EVENTFLEET_TOPIC_PREFIX": f"{prefix}.",
+    }
+    with beside_up(terminal) as shell:
+        run_program(shell, PROGRAM)
+
+
+def test_the_program_on_a_file_is_the_fleet(tmp_path: Path) -> None:
+    shell = Terminal(tmp_path)
+    (tmp_path / "parcels.py").write_text(DOMAIN)
+    shell.environment["EVENTFLEET_DATA"] = "eventfleet-data"
+    run_program(shell, PROGRAM_ON_A_FILE)
+
+
+def run_program(shell: Terminal, program: str) -> None:
+    (shell.folder / "program.py").write_text(program)
     accepted, state = shell.run('"$PYTHON" program.py').splitlines()
     assert accepted.startswith("Accepted(")
     assert "Parcel(grams=9, delivered=False)" in state

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from eventfleet.embedded_servers import free_port
+from eventfleet.cli.local_fleet import free_port
 from tests.acceptance.fleet import ROOT
 from tests.acceptance.terminal import TIMEOUT_SECONDS, Terminal, _until_up
 
@@ -94,8 +94,8 @@ def test_the_whole_domain_edits_deletes_is_viewed_and_talks_over_sockets(
     save(terminal, talk=WHOLE, server=SERVER)
     with up(terminal):
         *sent, view, events, state, diff = QUERIES.splitlines()
-        for line in sent:
-            assert terminal.run(line).startswith("accepted")
+        outcomes = [terminal.run(line).partition(":")[0] for line in sent]
+        assert outcomes == ["repeated", "repeated", "accepted", "accepted"]
         shown = terminal.run(view)
         assert ("hi all" in shown, "hello" in shown) == (True, False)
         types = [line.split()[2] for line in terminal.run(events).splitlines()]
@@ -104,14 +104,15 @@ def test_the_whole_domain_edits_deletes_is_viewed_and_talks_over_sockets(
         assert '"hi"' in was
         assert '"hello"' in was
         assert "hi all" in terminal.run(diff)
-        over_sockets(terminal)
+    over_sockets(terminal)
 
 
 def over_sockets(terminal: Terminal) -> None:
-    assert START_SERVER.split() == ["python", "server.py"]
+    data, *server = START_SERVER.split()
+    assert (data, server) == ("EVENTFLEET_DATA=eventfleet-data", ["python", "server.py"])
     url = JOIN.split()[-1]
     port = str(free_port())
-    environment = {**terminal.environment, "PORT": port}
+    environment = {**terminal.environment, "PORT": port, "EVENTFLEET_DATA": "eventfleet-data"}
     command = [sys.executable, "server.py"]
     with subprocess.Popen(command, cwd=terminal.folder, env=environment) as process:
         try:

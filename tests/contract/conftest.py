@@ -1,10 +1,7 @@
 """The stores that the contract suite runs over, and the servers behind them."""
 
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,34 +16,10 @@ from eventfleet.stores.memory.views import MemoryViews
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.sqlite import open_stores as open_file_stores
 from eventfleet.stores.sqlite.database import open_database
-from tests.conftest import running
 from tests.contract.samples import DOMAIN, KEPT, PARTITIONS
-from tests.servers.install import Absent
-from tests.servers.server import Server
 
-IMPLEMENTATIONS = ("memory", "mongodb", "threads", "embedded", "sqlite")
+IMPLEMENTATIONS = ("memory", "mongodb", "threads", "sqlite")
 OpenStores = Callable[[], AbstractAsyncContextManager[DomainStores]]
-
-
-class EmbeddedMongoDB(Server):
-    """The server that `make run` uses."""
-
-    name = "embedded-mongodb"
-
-    def __init__(self) -> None:
-        if not find_spec("secantus"):
-            raise Absent("SecantusDB has no wheel for this platform")
-        super().__init__()
-
-    def command(self) -> Sequence[str | Path]:
-        program = Path(sys.executable).with_name("secantusd-py")
-        return program, "--port", str(self.port), "--storage-path", "data", "--cache-size", "128M"
-
-
-@pytest.fixture(scope="session")
-def embedded_mongo_url() -> Iterator[str]:
-    with running(EmbeddedMongoDB) as server:
-        yield f"mongodb://{server.address}/?directConnection=true"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -81,8 +54,7 @@ def opening(request: pytest.FixtureRequest, prefix: str) -> Iterator[OpenStores]
 
         yield in_file
         return
-    embedded, threads = request.param == "embedded", request.param == "threads"
-    url = request.getfixturevalue("embedded_mongo_url" if embedded else "mongo_url")
+    url, threads = request.getfixturevalue("mongo_url"), request.param == "threads"
     more: Any = {"timeout": 30, "snapshots_kept": KEPT, "threads": threads}
 
     @asynccontextmanager

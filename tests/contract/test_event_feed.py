@@ -193,7 +193,7 @@ class ListedResult:
         return list(await self._found.to_list(length))
 
 
-@pytest.mark.parametrize("opening", ["mongodb", "embedded"], indirect=True)
+@pytest.mark.parametrize("opening", ["mongodb"], indirect=True)
 async def test_nothing_is_missed_that_is_placed_between_the_reads_of_one_page(
     store: EventStore, opening: OpenStores, monkeypatch: pytest.MonkeyPatch
 ) -> None:

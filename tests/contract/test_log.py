@@ -1,4 +1,4 @@
-"""What every log promises: Apache Kafka, the embedded broker, SQLite, and the in-memory one."""
+"""What every log promises: Apache Kafka, SQLite, and the in-memory one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -218,7 +218,7 @@ async def move_offset(bootstrap: str, group: str, at: TopicPartition, offset: in
 WITH = ["memory", "simulated", "kafka", "sqlite"]
 LEAVING_OPEN = ["memory", "simulated", "kafka"]
 """Those whose transactions stay open between two calls."""
-WITHOUT = ["memory without transactions", "kafka without transactions", "embedded"]
+WITHOUT = ["memory without transactions", "kafka without transactions"]
 
 
 async def made(request: pytest.FixtureRequest, prefix: str) -> AsyncIterator[Log]:
@@ -666,25 +666,17 @@ async def test_the_offsets_of_a_group_without_members_are_set(log: Log) -> None:
     assert await log.source().open() == 3
 
 
-@pytest.mark.parametrize("where", ["kafka", "embedded"])
-async def test_a_group_with_members_keeps_its_offsets(
-    request: pytest.FixtureRequest, where: str, prefix: str
-) -> None:
-    bootstrap = request.getfixturevalue(where)
-    admin = Admin(Connection(bootstrap, timeout=TIMEOUT))
+async def test_a_group_with_members_keeps_its_offsets(kafka: str, prefix: str) -> None:
+    admin = Admin(Connection(kafka, timeout=TIMEOUT))
     await admin.create([TopicSpec(prefix, 1, 1)])
-    async with AIOKafkaConsumer(prefix, bootstrap_servers=bootstrap, group_id=prefix) as consumer:
+    async with AIOKafkaConsumer(prefix, bootstrap_servers=kafka, group_id=prefix) as consumer:
         await consumer.getmany(timeout_ms=100)
         with pytest.raises(Misconfigured, match=f"{prefix} has members"):
             await admin.set_offsets(prefix, prefix, {0: 1})
 
 
-@pytest.mark.parametrize(("where", "has"), [("kafka", True), ("embedded", False)])
-async def test_the_broker_tells_whether_it_has_transactions(
-    request: pytest.FixtureRequest, where: str, has: bool
-) -> None:
-    admin = Admin(Connection(request.getfixturevalue(where), timeout=TIMEOUT))
-    assert await admin.transactional() is has
+async def test_the_broker_tells_whether_it_has_transactions(kafka: str) -> None:
+    assert await Admin(Connection(kafka, timeout=TIMEOUT)).transactional()
 
 
 # Kafka alone

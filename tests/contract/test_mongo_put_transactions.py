@@ -18,9 +18,9 @@ PROMISED_SECONDS = 10
 READY_SECONDS = 60
 
 
-@pytest.fixture(params=["mongo_url", "embedded_mongo_url"])
-def url(request: pytest.FixtureRequest) -> str:
-    return str(request.getfixturevalue(request.param))
+@pytest.fixture
+def url(mongo_url: str) -> str:
+    return mongo_url
 
 
 @pytest.fixture

@@ -138,7 +138,7 @@ async def test_of_two_writers_at_once_the_later_point_stays(
             assert {(each.fields or {})["by"] for each in stored.values()} == {"late"}
 
 
-@pytest.mark.parametrize("opening", ["mongodb", "embedded"], indirect=True)
+@pytest.mark.parametrize("opening", ["mongodb"], indirect=True)
 async def test_an_insertion_between_look_and_write_does_not_cost_a_later_row(
     rows: RowStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

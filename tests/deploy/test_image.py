@@ -115,13 +115,11 @@ def packages(lock: str) -> dict[str, str]:
     return {line.split(";")[0].split(" ")[0]: line for line in text.splitlines() if line}
 
 
-def test_the_lock_of_the_image_is_the_common_one_without_embedded_servers() -> None:
-    ours, common = packages("requirements-run.lock"), packages("requirements.lock")
-    assert ours.items() <= common.items()
+def test_the_lock_of_the_image_names_hashes_of_all_dependencies() -> None:
+    ours = packages("requirements.lock")
     assert all("--hash=sha256:" in line for line in ours.values())
     names = {name.partition("==")[0] for name in ours}
     extras = PROJECT["optional-dependencies"]
-    assert not names & {name_of(each) for each in extras["embedded"]}
     assert {name_of(each) for each in (*PROJECT["dependencies"], *extras["build"])} <= names
 
 

@@ -48,7 +48,6 @@ from tests.integration.copied_topic import (
     read,
     running,
     stopped,
-    topics,
     until,
 )
 from tests.integration.copied_topic import settings as settings
@@ -328,14 +327,10 @@ async def test_a_fenced_owner_gives_its_partition_up_until_it_is_assigned_again(
     await assert_copied_once(kafka, source)
 
 
-@pytest.mark.parametrize("broker", ["kafka", "embedded"])
 async def test_without_transactions_faust_commits_what_was_acked(
-    request: pytest.FixtureRequest, prefix: str, broker: str
+    settings: Settings, kafka: str, source: str
 ) -> None:
-    address: str = request.getfixturevalue(broker)
-    settings = Settings(kafka_brokers=address, chunk_records=100, kafka_session_timeout=6)
-    source = await topics(address, prefix)
-    await produce(address, source, 2_000)
+    await produce(kafka, source, 2_000)
     make = copying(settings, source, Mood(), transactional=False)
     async with running(settings, source, make) as app:
         await until(lambda: app.meter.total.emitted == 2_000)
@@ -343,14 +338,13 @@ async def test_without_transactions_faust_commits_what_was_acked(
     assert await committed(settings, source) == 2_000
     async with running(settings, source, make) as app:
         await until(lambda: app.is_ready)
-        await produce(address, source, 4, start=2_000)
+        await produce(kafka, source, 4, start=2_000)
         await until(lambda: app.meter.total.emitted == 4)
-    await assert_copied_once(address, source)
+    await assert_copied_once(kafka, source)
 
 
-@pytest.mark.parametrize("broker", ["kafka", "embedded"])
 async def test_without_transactions_a_role_may_commit_where_it_begins(
-    request: pytest.FixtureRequest, prefix: str, broker: str, caplog: pytest.LogCaptureFixture
+    settings: Settings, kafka: str, source: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Beginning:
         def __init__(self, ack: Ack) -> None:
@@ -373,12 +367,9 @@ async def test_without_transactions_a_role_may_commit_where_it_begins(
         async def close(self) -> None:
             pass
 
-    address: str = request.getfixturevalue(broker)
-    settings = Settings(kafka_brokers=address, kafka_session_timeout=6)
-    source = await topics(address, prefix)
     async with running(settings, source, lambda partition, ack: Beginning(ack)) as app:
         await until(lambda: app.is_ready)
-    reader = Reader(Connection(address))
+    reader = Reader(Connection(kafka))
     found = await reader.committed(app.consumer_config.group, source)
     await reader.close()
     assert found == dict.fromkeys(range(PARTITIONS), 0)

@@ -72,7 +72,7 @@ class Admin:
     async def transactional(self) -> bool:
         """Return whether the broker lists the APIs of transactions, and gives out producer ids.
 
-        The embedded broker lists the APIs too, but gives out no ids.
+        Some brokers list the APIs, but give out no ids.
         """
         async with self._admin("looking for transactions") as admin:
             response = await admin._send_request(ApiVersionRequest())
@@ -138,7 +138,7 @@ async def _wait_for_leaders(admin: Any, topics: Sequence[str]) -> None:
 
 
 async def _configs(admin: Any, specs: Sequence[TopicSpec]) -> dict[str, dict[str, str]]:
-    """Read all settings of each topic; the embedded broker can't describe single ones."""
+    """Read all settings of each topic; some brokers can't describe single ones."""
     resources = [ConfigResource(ConfigResourceType.TOPIC, spec.name) for spec in specs]
     configs = {}
     for response in await admin.describe_configs(resources) if resources else ():

@@ -19,7 +19,7 @@ ONE_BYTE = 1
 MAX_LOOKS = 6
 LOOK_SECONDS = 0.5
 FETCH_WAIT_MS = 20
-"""Apache Kafka answers at once; the embedded broker omits what it has not found by then."""
+"""Apache Kafka answers at once; some brokers omit what they have not found by then."""
 
 
 async def fetch_watermarks(client: Any, topic: str) -> dict[int, Watermarks]:
@@ -73,7 +73,7 @@ async def _fetch_all(client: Any, topic: str) -> dict[int, Watermarks]:
 async def _fetch_from(
     client: Any, node: int, topic: str, partitions: list[int]
 ) -> dict[int, Watermarks]:
-    """Take the ends from fetches near them: the embedded broker lists them too low."""
+    """Take the ends from fetches near them: some brokers list them too low."""
     oldest = await _list_offsets(client, node, topic, partitions, OffsetResetStrategy.EARLIEST)
     listed = await _list_offsets(client, node, topic, partitions, OffsetResetStrategy.LATEST)
     wanted = [(partition, listed[partition], ONE_BYTE) for partition in partitions]

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from eventfleet.embedded_servers import supervisor
+from eventfleet.cli import supervisor
 from eventfleet.topics.errors import EventfleetError
 
 TAIL_LINES = 20
