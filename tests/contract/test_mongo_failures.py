@@ -37,6 +37,7 @@ from eventfleet.stores.errors import (
 from eventfleet.stores.mongo import open_stores
 from eventfleet.stores.mongo.errors import OperationRefused
 from tests.conftest import running
+from tests.contract.document_openings import eventually
 from tests.contract.failing_mongodb import COMMANDS, HASTY, PATIENT, SLACK, failing, refused
 from tests.contract.failing_mongodb import server as server
 from tests.contract.samples import DOMAIN, KEPT, TIME, at, event, ids, key, stream
@@ -438,14 +439,24 @@ async def test_credentials_come_in_the_url(prefix: str) -> None:
 
 @pytest.mark.parametrize("code", [14031, 10107, 13435, 189])
 async def test_a_check_of_writes_fails_where_writes_do_though_reads_are_answered(
-    server: MongoDB, stores: DomainStores, code: int
+    server: MongoDB, stores: DomainStores, prefix: str, code: int
 ) -> None:
-    await stores.events.registry.check_writable()
-    with failing(server, ["insert", "update"], errorCode=code):
-        assert await stores.events.registry.epoch() == 0
-        with pytest.raises(ServerUnavailable):
-            await stores.events.registry.check_writable()
-    await stores.events.registry.check_writable()
+    url = f"{server.url}&heartbeatFrequencyMS=500"  # so soon does the driver see a primary again
+    async with opened(url, prefix) as hasty:
+        await hasty.events.registry.check_writable()
+        with failing(server, ["insert", "update"], errorCode=code):
+            assert await hasty.events.registry.epoch() == 0
+            with pytest.raises(ServerUnavailable):
+                await hasty.events.registry.check_writable()
+        await eventually(lambda: _is_writable(hasty))
+
+
+async def _is_writable(stores: DomainStores) -> bool:
+    try:
+        await stores.events.registry.check_writable()
+    except ServerUnavailable:
+        return False
+    return True
 
 
 async def test_a_check_of_writes_fails_without_a_majority(

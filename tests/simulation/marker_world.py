@@ -112,6 +112,7 @@ class MarkerScenario:
     # How often who decides the topic's commands stands still with one in hand, and another comes;
     # commands go by the topic only where that happens.
     hesitates: float = 0.0
+    hesitates_at: tuple[str, ...] = HESITATES_AT  # in a schedule at one of these calls
     clocks: bool = False  # services and Redis have clocks of their own, which step back
     echoes: float = 0.2
     names: tuple[str, ...] = ("Open", "Lend", "Lend", "Return", "Return", "Sell", "Note")
@@ -384,7 +385,7 @@ class MarkerWorld:
         self.assigned: dict[int, SimulatedService] = {}
         """Who is to decide the commands of each partition."""
         self.hesitate: Callable[[int, str], None] = lambda partition, method: None
-        self.hesitates_at = self.random.choice(HESITATES_AT) if scenario.hesitates else ""
+        self.hesitates_at = self.random.choice(scenario.hesitates_at) if scenario.hesitates else ""
         self.poison: dict[str, bool] = {}
 
     def is_poison(self, event: EventRecord) -> bool:
