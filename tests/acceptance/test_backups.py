@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,7 +21,9 @@ from tests.acceptance.terminal import Terminal
 from tests.servers.server import free_port
 
 GUIDE = (ROOT / "docs" / "guides" / "back-up-and-restore.md").read_text()
-COPY, COPY_IN_PARTS, RESTORE_STORE, RESTORE_ALL = re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL)
+COPY, COPY_IN_PARTS, RESTORE_STORE, RESTORE_ALL, COPY_FILE, RESTORE_FILE = re.findall(
+    r"```sh\n(.*?)```", GUIDE, re.DOTALL
+)
 [TOPIC_COPY] = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 APPENDED = "Accepted appended\n"
 ROLES = "append snapshot relay project"
@@ -79,8 +81,10 @@ SEND = f"""
 import asyncio
 import os
 import sys
+from contextlib import nullcontext
 
 from eventfleet.commands import Stage, event_service, load_settings
+from eventfleet.fleet import running_roles
 from eventfleet.stores.kafka.producer import Producer
 from tills import Fill, tills
 
@@ -92,7 +96,9 @@ async def send(service, number):
 
 
 async def main(first, end):
-    async with event_service(load_settings(), tills) as service:
+    settings = load_settings()
+    roles = running_roles(settings, [tills]) if settings.data else nullcontext()
+    async with roles, event_service(settings, tills) as service:
         if end:
             await asyncio.gather(*(send(service, number) for number in range(first, end)))
         while not (end or os.path.exists("stop")):
@@ -104,6 +110,14 @@ async def main(first, end):
 if "DIES_BEFORE_IT_PRODUCES" in os.environ:
     Producer.produce = lambda self, records: asyncio.Event().wait()
 asyncio.run(main(*map(int, sys.argv[1:])))
+"""
+SQLITE = """
+import sqlite3
+import sys
+
+connection = sqlite3.connect(sys.argv[-2], isolation_level=None)
+connection.execute(sys.argv[-1])
+connection.close()
 """
 FLUSH = "import sys, redis; redis.Redis.from_url(sys.argv[2]).flushdb()"
 WORDS = {
@@ -118,16 +132,16 @@ WORDS = {
     "mongodump": 'exec "$PYTHON" -m tests.acceptance.mongo_by_hand dump "$@"',
     "mongorestore": 'exec "$PYTHON" -m tests.acceptance.mongo_by_hand restore "$@"',
     "redis-cli": f'exec "$PYTHON" -c {shlex.quote(FLUSH)} "$@"',
+    "sqlite3": f'exec "$PYTHON" -c {shlex.quote(SQLITE)} "$@"',
     "python": 'exec "$PYTHON" "$@"',
 }
 
 
 class Operator(Terminal):
-    """An operator's terminal beside a fleet, with the page's words on the path."""
+    """An operator's terminal, with the page's words on the path."""
 
-    def __init__(self, fleet: CommandFleet, mode: str) -> None:
-        super().__init__(fleet.folder)
-        self.fleet = fleet
+    def __init__(self, folder: Path, mode: str, environment: Mapping[str, str]) -> None:
+        super().__init__(folder)
         bin = self.folder / "bin"
         bin.mkdir()
         for word, script in WORDS.items():
@@ -137,10 +151,12 @@ class Operator(Terminal):
         (self.folder / "send.py").write_text(SEND)
         (self.folder / "topic_copy.py").write_text(TOPIC_COPY)
         port = str(free_port())
-        self.environment |= fleet.environment | {
+        self.environment |= {
+            "PYTHONPATH": str(ROOT),
+            **environment,
             "PATH": os.pathsep.join([str(bin), sysconfig.get_path("scripts"), os.environ["PATH"]]),
             "EVENTFLEET_METRICS_PORT": port,
-            "DOMAIN": fleet.domain,
+            "DOMAIN": "tills",
             "VIEW": "sums",
             "WORKER": f"http://127.0.0.1:{port}",
         }
@@ -170,6 +186,14 @@ class Operator(Terminal):
             sender.kill()
             sender.wait(TIMEOUT_SECONDS)
 
+
+class FleetOperator(Operator):
+    """An operator beside a fleet."""
+
+    def __init__(self, fleet: CommandFleet, mode: str) -> None:
+        super().__init__(fleet.folder, mode, fleet.environment)
+        self.fleet = fleet
+
     def stored(self) -> int:
         return self.fleet.events.count_documents({})
 
@@ -194,9 +218,9 @@ def until_appended(answers: Path, count: int) -> Outcomes:
 @pytest.fixture
 def operator(
     request: pytest.FixtureRequest, kafka: str, mongo_url: str, redis_url: str, tmp_path: Path
-) -> Iterator[Operator]:
+) -> Iterator[FleetOperator]:
     fleet = CommandFleet((kafka, mongo_url, redis_url), tmp_path, "tills", PARTITIONS="2")
-    operator = Operator(fleet, request.param)
+    operator = FleetOperator(fleet, request.param)
     with fleet:
         operator.follow("start-workers")
         try:
@@ -208,7 +232,7 @@ def operator(
 
 
 @pytest.mark.parametrize("operator", ["by_state"], indirect=True)
-def test_a_lost_store_comes_back_but_for_puts_that_no_log_has(operator: Operator) -> None:
+def test_a_lost_store_comes_back_but_for_puts_that_no_log_has(operator: FleetOperator) -> None:
     with operator.sending() as answers:
         until_appended(answers, 20)
         operator.follow(COPY_IN_PARTS)
@@ -232,7 +256,7 @@ def test_a_lost_store_comes_back_but_for_puts_that_no_log_has(operator: Operator
 
 @pytest.mark.parametrize("operator", ["by_event"], indirect=True)
 def test_of_two_lost_servers_all_comes_back_that_was_stored_before_the_copy(
-    operator: Operator,
+    operator: FleetOperator,
 ) -> None:
     with operator.sending() as answers:
         before = until_appended(answers, 20)
@@ -253,4 +277,20 @@ def test_of_two_lost_servers_all_comes_back_that_was_stored_before_the_copy(
     assert {again[number] for number in before} == {"Repeated"}
     lost = [number for number in accepted | waiting if again[number] == "Accepted"]
     assert lost == [*range(operator.copied() + 1, end + 5)]
+    operator.follow("eventfleet audit tills")
+
+
+def test_a_fleet_in_one_file_goes_on_from_its_copy(tmp_path: Path) -> None:
+    data = {"EVENTFLEET_DATA": str(tmp_path / "data"), "EVENTFLEET_DOMAINS": "tills"}
+    operator = Operator(tmp_path, "by_event", data)
+    with operator.sending() as answers:
+        before = until_appended(answers, 20)
+        operator.follow(COPY_FILE)
+        until_appended(answers, 20)
+    accepted = _outcomes(answers.read_text())
+    operator.follow(RESTORE_FILE)
+
+    again = operator.send(1, max(accepted) + 1, "appended")
+    assert {again[number] for number in before} == {"Repeated"}
+    assert {again[number] for number in accepted} == {"Repeated", "Accepted"}
     operator.follow("eventfleet audit tills")

@@ -13,6 +13,7 @@ import apsw
 
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.leases import Leases
+from eventfleet.stores.sqlite.backup import back_up
 from eventfleet.stores.sqlite.database_file import connect, connect_reader, locked, rewrite_log
 from eventfleet.stores.sqlite.errors import translated
 
@@ -85,6 +86,10 @@ class Database:
             yield watcher.changed
         finally:
             self._watchers.discard(watcher)
+
+    async def back_up(self, copy: Path) -> None:
+        """Copy all that is committed to a new file; see `back_up`."""
+        await asyncio.to_thread(back_up, self.path, copy)
 
     def close(self) -> None:
         """Finish what waits, and close the file."""

@@ -65,10 +65,11 @@ def connect(path: Path) -> apsw.Connection:
         raise Misconfigured(f"SQLite {found} may corrupt its log: {needed} or later is needed")
     _check_file(path)
     with translate_errors(path):
-        connection = _open(path)
+        connection = open_file(path)
         try:
-            _check_owner(connection, path)
+            check_owner(connection, path)
             _create_tables(connection)
+            _begin_incarnation(connection, path)
             if connection.execute("PRAGMA journal_mode = WAL").get != "wal":
                 raise Misconfigured(
                     f"{path}: its file system has no shared memory for SQLite's WAL"
@@ -82,7 +83,7 @@ def connect(path: Path) -> apsw.Connection:
 def connect_reader(path: Path) -> apsw.Connection:
     """Open the file that a writer has open, to read it."""
     with translate_errors(path):
-        connection = _open(path)
+        connection = open_file(path)
         connection.execute("PRAGMA query_only = ON")
     return connection
 
@@ -103,7 +104,8 @@ def rewrite_log(path: Path) -> None:
         log.xClose()
 
 
-def _open(path: Path) -> apsw.Connection:
+def open_file(path: Path) -> apsw.Connection:
+    """Open a file as all of ours are opened."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(BUSY_MILLISECONDS)
     connection.execute(f"PRAGMA cache_size = -{CACHE_KIBIBYTES}")
@@ -130,7 +132,8 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _check_owner(connection: apsw.Connection, path: Path) -> None:
+def check_owner(connection: apsw.Connection, path: Path) -> None:
+    """Misconfigured: the file is another program's, or of a newer release."""
     application: int = connection.execute("PRAGMA application_id").get
     version: int = connection.execute("PRAGMA user_version").get
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").get
@@ -150,7 +153,16 @@ def _create_tables(connection: apsw.Connection) -> None:
         return
     connection.execute("BEGIN IMMEDIATE")
     connection.execute(SCHEMA)
-    connection.execute("INSERT INTO file (incarnation) VALUES (?)", (uuid4().hex,))
+    connection.execute("INSERT INTO file (incarnation) VALUES ('')")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
+
+
+def _begin_incarnation(connection: apsw.Connection, path: Path) -> None:
+    """Begin a new incarnation in a new file, and in a copy: it has another inode than the file that
+    was opened last, or it was marked."""
+    inode = str(path.stat().st_ino)
+    if connection.execute("SELECT incarnation <> '' AND inode = ? FROM file", (inode,)).get:
+        return
+    connection.execute("UPDATE file SET incarnation = ?, inode = ?", (uuid4().hex, inode))
