@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from eventfleet.workers.transport.consumer import Consumer
 
 TURN_SECONDS = 10.0
 """How long a consumer waits for chunks in one turn."""
+
+TRICKLE_SECONDS = 0.005
+"""Between two reads of a few records: what comes meanwhile is read together."""
 
 GENERATION = 1
 """Of each group: its one member is assigned all partitions, once."""
@@ -56,7 +60,7 @@ class LogFetcher(Service):  # type: ignore[misc]
         self._ends: dict[int, int] = {}
         self._changed = asyncio.Event()
         self._watch = ExitStack()
-        self._failures = 0
+        self._failures, self._read_at = 0, 0.0
 
     async def on_start(self) -> None:
         watching = self.config.database.watching(self.config.topic)
@@ -124,10 +128,11 @@ class LogFetcher(Service):  # type: ignore[misc]
         return chunks
 
     async def _next_chunks(self) -> list[Chunk]:
-        self._changed.clear()
         config, buffers = self.config, list(self.consumer.buffers.values())
         if buffered := hand_out(buffers):
             return buffered
+        await asyncio.sleep(self._read_at + TRICKLE_SECONDS - time.monotonic())
+        self._changed.clear()
         wanted = {each.partition: each for each in buffers if each.has_room}
         starts = {partition: each.fetched for partition, each in wanted.items()}
         rows, pages = await config.database.read(
@@ -137,7 +142,10 @@ class LogFetcher(Service):  # type: ignore[misc]
             self._ends[row.partition] = row.end
             if (buffer := wanted.get(row.partition)) is not None:
                 self._fill(buffer, row, pages.get(row.partition, []))
-        return hand_out(wanted.values())
+        chunks = hand_out(wanted.values())
+        is_trickle = chunks and max(len(each.records) for each in chunks) < config.chunk_records
+        self._read_at = time.monotonic() if is_trickle else 0.0
+        return chunks
 
     def _fill(self, buffer: PartitionBuffer, row: PartitionRow, page: list[LogRecord]) -> None:
         if not row.oldest <= buffer.fetched <= row.end:
