@@ -29,6 +29,7 @@ from eventfleet.stores.sqlite.database import Database, open_database, shared_da
 from eventfleet.stores.sqlite.log import SqliteProducer, SqliteTransactionalWriter
 from eventfleet.stores.sqlite.log_admin import SqliteAdmin
 from eventfleet.stores.sqlite.log_reader import SqliteFollower, SqliteReader
+from eventfleet.stores.sqlite.notices import SyncedNotices
 
 FILE = "fleet.sqlite"
 """The file in the folder of a fleet's data."""
@@ -120,7 +121,7 @@ class FileBackend:
         return MemoryMarkers(self._servers.markers, domain, terms)
 
     def notices(self) -> Notices:
-        return self._servers.notices
+        return SyncedNotices(self.database, self._servers.notices)
 
     def channels(self) -> Channels:
         return self._servers.channels

@@ -223,5 +223,5 @@ async def _run(
             if agent.domain_name not in refused:
                 logger.info(agent.guarantee)
         logger.info("metrics, liveness and readiness: %s", url)
-        async with watch.running():
+        async with watch.running(), context.log.kept(settings):
             await run_apps(working, stop, tell)

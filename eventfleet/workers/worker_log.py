@@ -1,11 +1,16 @@
 """WorkerLog: the log as a worker's agents consume it, and as their roles write to it."""
 
+from contextlib import AbstractAsyncContextManager, nullcontext
+from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 from eventfleet.runtime import connections
 from eventfleet.runtime.file_backend import FileBackend
 from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.settings import Settings
+from eventfleet.stores.background_task import BackgroundTask
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import PartitionWriter
 from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.producer import PlainWriter
@@ -13,12 +18,15 @@ from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.stores.remembering_writer import RememberingWriter
 from eventfleet.stores.sqlite.database import Database
 from eventfleet.stores.sqlite.log import SqliteTransactionalWriter
+from eventfleet.stores.sqlite.log_cleaner import KEPT, SqliteLogCleaner
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.transport import (
     ConsumerConfig,
     KafkaConsumerConfig,
     SqliteConsumerConfig,
 )
+
+CLEAN_SECONDS = 3_600.0
 
 
 class WorkerLog(Protocol):
@@ -34,6 +42,9 @@ class WorkerLog(Protocol):
         self, settings: Settings, topic: str, group: str, start_seconds: float = 0.0
     ) -> ConsumerConfig:
         """Describe the consumer of a group; its start may wait `start_seconds` for the log."""
+
+    def kept(self, settings: Settings) -> AbstractAsyncContextManager[None]:
+        """Do within the block what the log needs for its keep."""
 
 
 def worker_log(settings: Settings, transactional: bool) -> WorkerLog:
@@ -72,6 +83,9 @@ class KafkaLog:
             start_seconds,
         )
 
+    def kept(self, settings: Settings) -> AbstractAsyncContextManager[None]:
+        return nullcontext()
+
 
 class SqliteLog:
     """The log in a file, which one process has open."""
@@ -90,3 +104,15 @@ class SqliteLog:
         return SqliteConsumerConfig(
             self._database, topic, group, settings.chunk_records, settings.chunk_bytes
         )
+
+    def kept(self, settings: Settings) -> AbstractAsyncContextManager[None]:
+        hours = settings.retention_hours
+        kept = timedelta(hours=hours) if hours > 0 else KEPT
+        return BackgroundTask("log cleaner", partial(self._clean, kept)).running()
+
+    async def _clean(self, kept: timedelta) -> None:
+        """Remove what all groups have passed, again and again."""
+        cleaner, clock = SqliteLogCleaner(self._database, kept), SystemClock()
+        while True:
+            await cleaner.clean(clock.now())
+            await clock.sleep(CLEAN_SECONDS)

@@ -46,7 +46,7 @@ from eventfleet.stores.memory.log import (
     MemoryReader,
     MemoryTransactionalWriter,
 )
-from eventfleet.stores.sqlite.database import Database, open_database
+from eventfleet.stores.sqlite.database import Database, WrittenTopics, open_database
 from eventfleet.stores.sqlite.log import SqliteProducer, SqliteTransactionalWriter
 from eventfleet.stores.sqlite.log_admin import SqliteAdmin
 from eventfleet.stores.sqlite.log_reader import SqliteFollower, SqliteReader
@@ -156,7 +156,7 @@ def sqlite_log(database: Database, prefix: str) -> Log:
         """No transaction stays open on SQLite: one thread does each from its begin to its end."""
 
         def run(connection: apsw.Connection) -> None:
-            Appending(connection, set()).append(records)
+            Appending(connection, WrittenTopics(set(), set())).append(records)
             raise Undone
 
         with pytest.raises(Undone):

@@ -20,7 +20,7 @@ from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced, ServerUnavailable
 from eventfleet.stores.sqlite import database as database_module
 from eventfleet.stores.sqlite import log_cleaner
-from eventfleet.stores.sqlite.database import Database, open_database
+from eventfleet.stores.sqlite.database import Database, WrittenTopics, open_database
 from eventfleet.stores.sqlite.log import SqliteProducer, SqliteTransactionalWriter
 from eventfleet.stores.sqlite.log_admin import SqliteAdmin
 from eventfleet.stores.sqlite.log_cleaner import SqliteLogCleaner
@@ -296,7 +296,7 @@ async def test_records_of_a_transaction_under_way_are_not_read(database: Databas
     written, go_on = threading.Event(), threading.Event()
 
     def run(connection: apsw.Connection) -> None:
-        Appending(connection, set()).append(out("b"))
+        Appending(connection, WrittenTopics(set(), set())).append(out("b"))
         written.set()
         go_on.wait(TIMEOUT)
 

@@ -16,11 +16,12 @@ from eventfleet.stores.sqlite.log_reader import SqliteReader
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec
-from eventfleet.workers.app import RoleApp
+from eventfleet.workers.app import RoleApp, RoleFailed
 from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
 from eventfleet.workers.owner_outage import OwnerTimeouts
+from eventfleet.workers.transport import sqlite_consumer
 from eventfleet.workers.worker_log import SqliteLog
 from tests.integration.copied_topic import until
 from tests.integration.copy_role import ROLE, Copy, CopyAgent, Mood
@@ -117,14 +118,38 @@ async def test_records_that_the_log_has_lost_are_not_passed_over(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
     await produce(database, 90)
-    async with running(database, Mood(pause=0.01)):
-        await wait_until_copied(database, 10)
-        await database.write(
-            lambda connection: connection.execute(
-                "UPDATE log_partitions SET oldest = end_offset WHERE topic = ?", (SOURCE,)
+
+    async def lose_what_is_not_read() -> None:
+        async with running(database, Mood(pause=0.01)) as app:
+            await wait_until_copied(database, 10)
+            await database.write(
+                lambda connection: connection.execute(
+                    "UPDATE log_partitions SET oldest = end_offset WHERE topic = ?", (SOURCE,)
+                )
             )
-        )
-        await until(lambda: "the log does not have offset" in caplog.text)
+            await until(lambda: all(each.fault for each in app.owners))
+
+    with pytest.raises(RoleFailed, match="were removed before this role had read them"):
+        await lose_what_is_not_read()
+    assert "the log does not have offset" in caplog.text
     copied, source = await contents(database, TARGET), await contents(database, SOURCE)
     for partition, values in copied.items():
         assert values == source[partition][: len(values)]
+
+
+async def test_a_record_that_somebody_waits_for_is_read_at_once(database: Database) -> None:
+    """Others gather: what is read together is one chunk."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sqlite_consumer, "TRICKLE_SECONDS", 3600.0)
+        async with running(database, Mood()):
+            await produce(database, 3)
+            await wait_until_copied(database, 3)
+            gathered = [ProducerRecord(SOURCE, None, b"%d" % n, 0) for n in range(3)]
+            for record in gathered:
+                await SqliteProducer(database).produce([record])
+            reader = SqliteReader(database)
+            assert sum((await reader.committed(GROUP, SOURCE)).values()) == 3
+            awaited = ProducerRecord(SOURCE, None, b'{"replyto":"here"}', 0)
+            await SqliteProducer(database).produce([awaited])
+            await wait_until_copied(database, 7)
+    assert (await contents(database, TARGET))[0] == [b"0", b"0", b"1", b"2", awaited.value]

@@ -28,6 +28,17 @@ Job = Callable[[apsw.Connection], T]
 """What is done within one transaction; it may run in a group with others."""
 
 
+class WrittenTopics(NamedTuple):
+    """The topics that records were written to, and those with records that somebody waits for."""
+
+    topics: set[str]
+    awaited: set[str]
+
+    def clear(self) -> None:
+        self.topics.clear()
+        self.awaited.clear()
+
+
 class _WriteJob(NamedTuple):
     run: Job[Any]
     result: Future[Any]
@@ -53,8 +64,8 @@ class Database:
         self._log_pages, self._has_lost_writes = 0, False
         writer.set_wal_hook(self._note_log_pages)
         self._watchers: set[_Watcher] = set()
-        self.written_topics: set[str] = set()
-        """The topics that jobs of the group being committed have written records to."""
+        self.written = WrittenTopics(set(), set())
+        """Of the jobs of the group being committed."""
         self._thread = threading.Thread(
             target=self._write_groups, name="sqlite-writer", daemon=True
         )
@@ -73,14 +84,24 @@ class Database:
             raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} writes wait") from None
         return await self._wait(result)
 
+    async def sync(self) -> None:
+        """Return once all that was committed before is on the disk."""
+        await self.write(_count_check)
+
     async def read(self, job: Job[T]) -> T:
         """Run a job that only reads, on what is committed."""
         return await self._wait(self._reads.submit(self._run_read, job))
 
     @contextmanager
-    def watching(self, topic: str | None = None) -> Iterator[asyncio.Event]:
-        """Yield an event that is set after each commit, or after those of records of a topic."""
-        watcher = _Watcher(asyncio.get_running_loop(), asyncio.Event(), topic)
+    def watching(
+        self, topic: str | None = None, awaited: asyncio.Event | None = None
+    ) -> Iterator[asyncio.Event]:
+        """Yield an event that is set after each commit, or after those of records of a topic.
+
+        `awaited` is set, too, after those of records that somebody waits for.
+        """
+        events = asyncio.Event(), awaited or asyncio.Event()
+        watcher = _Watcher(asyncio.get_running_loop(), *events, topic)
         self._watchers.add(watcher)
         try:
             yield watcher.changed
@@ -148,7 +169,7 @@ class Database:
             if self._has_lost_writes:
                 rewrite_log(self.path)
                 self._has_lost_writes = False
-            self.written_topics.clear()
+            self.written.clear()
             mode = "FULL" if any(each.is_synced for each in group) else "NORMAL"
             self._writer.execute(f"PRAGMA synchronous = {mode}")
             self._writer.execute("BEGIN IMMEDIATE")
@@ -167,8 +188,10 @@ class Database:
             else:
                 result.set_exception(failure)
         for watcher in tuple(self._watchers):
-            if watcher.topic is None or watcher.topic in self.written_topics:
-                watcher.notify()
+            if watcher.topic is None or watcher.topic in self.written.topics:
+                watcher.notify(watcher.changed)
+            if watcher.topic in self.written.awaited:
+                watcher.notify(watcher.awaited)
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
@@ -188,14 +211,20 @@ class Database:
         return value, None
 
 
+def _count_check(connection: apsw.Connection) -> None:
+    """Write something: a transaction that changes no page is not synced."""
+    connection.execute("UPDATE file SET checks = checks + 1")
+
+
 class _Watcher(NamedTuple):
     loop: asyncio.AbstractEventLoop
     changed: asyncio.Event
+    awaited: asyncio.Event
     topic: str | None
 
-    def notify(self) -> None:
+    def notify(self, event: asyncio.Event) -> None:
         with suppress(RuntimeError):  # its loop has ended
-            self.loop.call_soon_threadsafe(self.changed.set)
+            self.loop.call_soon_threadsafe(event.set)
 
 
 class _Opened:

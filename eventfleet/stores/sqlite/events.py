@@ -47,13 +47,15 @@ class SqliteEvents:
     # Writing
 
     async def write(self, writes: Sequence[Write]) -> None:
+        """Write as EventStore says, but unsynced: what a loss of power takes, append does again."""
+
         def run(connection: apsw.Connection) -> Duplicate | None:
             for index, write in enumerate(writes):
                 if not self._write(connection, write):
                     return self._duplicate(connection, index, _event_of(write))
             return None
 
-        if writes and (duplicate := await self._database.write(run)):
+        if writes and (duplicate := await self._database.write(run, sync=False)):
             raise duplicate
 
     async def put(

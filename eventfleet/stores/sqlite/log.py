@@ -60,7 +60,7 @@ class SqliteTransactionalWriter:
         generation, self._generation = self._generation, None
         if generation is None:
             raise RuntimeError(f"{self._topic}/{self._partition} for {self._group} is not open")
-        written = self._database.written_topics
+        written = self._database.written
         move = next_offset, self._topic, self._group, self._partition, generation
 
         def run(connection: apsw.Connection) -> None:
@@ -86,7 +86,7 @@ class SqliteProducer:
         self._database = database
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
-        written = self._database.written_topics
+        written = self._database.written
         return await self._database.write(
             lambda connection: Appending(connection, written).append(records)
         )

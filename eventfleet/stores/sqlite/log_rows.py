@@ -13,12 +13,14 @@ import orjson
 
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import RecordsTooLarge, TopicRefused
+from eventfleet.stores.sqlite.database import WrittenTopics
 from eventfleet.topics.event import Position
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import Headers, LogRecord, ProducerRecord
 
 PAGE_RECORDS = 500
 PAGE_BYTES = 2_000_000
+REPLY_TO = b'"replyto"'
 
 INSERT = """
 INSERT INTO log_records (partition_id, offset, timestamp, key, value, headers, to_compact)
@@ -55,7 +57,7 @@ class PartitionRow(NamedTuple):
 class Appending:
     """Appends records within one transaction; `written` gets the names of their topics."""
 
-    def __init__(self, connection: apsw.Connection, written: set[str]) -> None:
+    def __init__(self, connection: apsw.Connection, written: WrittenTopics) -> None:
         self._connection, self._written = connection, written
         self._topics: dict[str, Topic] = {}
         self._places: dict[tuple[str, int], PartitionRow] = {}
@@ -77,7 +79,8 @@ class Appending:
             "UPDATE log_partitions SET end_offset = ? WHERE id = ?",
             [(end, id) for id, end in self._ends.items()],
         )
-        self._written.update(self._topics)
+        self._written.topics.update(self._topics)
+        self._written.awaited.update(each.topic for each in records if _is_awaited(each))
         return positions
 
     def _check_sizes(self, records: Sequence[ProducerRecord]) -> None:
@@ -194,6 +197,11 @@ def read_page(
             if size >= PAGE_BYTES:
                 break
     return page
+
+
+def _is_awaited(record: ProducerRecord) -> bool:
+    """Return whether a record seems to name a channel where somebody waits for it."""
+    return record.value is not None and REPLY_TO in record.value
 
 
 def _size(record: ProducerRecord) -> int:

@@ -33,9 +33,7 @@ class SqliteRegistry:
         return await self._read(lambda state: state.epoch, "epoch")
 
     async def check_writable(self) -> None:
-        await self._database.write(
-            lambda connection: connection.execute("UPDATE file SET checks = checks + 1")
-        )
+        await self._database.sync()
 
     async def raise_epoch(self) -> int:
         return await self._change(lambda state: state.raise_epoch())
@@ -75,8 +73,11 @@ class SqliteRegistry:
         return await self._read(lambda state: state.notes.get(partition))
 
     async def note_next_offset(self, partition: int, epoch: int, next_offset: int) -> None:
+        """Note it unsynced: the group's offset, which must not be above it, is committed later."""
         await self._change(
-            lambda state: state.note_next_offset(partition, epoch, next_offset), "epoch", "notes"
+            lambda state: state.note_next_offset(partition, epoch, next_offset),
+            *("epoch", "notes"),
+            sync=False,
         )
 
     async def rewind(self, ranges: Collection[OffsetRange], time: datetime) -> int:
@@ -118,7 +119,9 @@ class SqliteRegistry:
             lambda connection: find(_load(connection, self._domain, facts)[0])
         )
 
-    async def _change(self, change: Callable[[RegistryState], T], *facts: str) -> T:
+    async def _change(
+        self, change: Callable[[RegistryState], T], *facts: str, sync: bool = True
+    ) -> T:
         """Change the state, and save the facts that are others than before. `facts` as above."""
 
         def run(connection: apsw.Connection) -> T:
@@ -130,7 +133,7 @@ class SqliteRegistry:
                     connection.execute(SAVE, (self._domain, fact, value))
             return result
 
-        return await self._database.write(run)
+        return await self._database.write(run, sync=sync)
 
 
 def _load(

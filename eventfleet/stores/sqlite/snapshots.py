@@ -54,8 +54,8 @@ class SqliteSnapshots:
             for aggregate_id, shape, version in find_excess(stored, saved, self._keep):
                 connection.execute(DELETE, (self._domain, aggregate_id, *shape, version))
 
-        if snapshots:
-            await self._database.write(run)
+        if snapshots:  # which their events make again
+            await self._database.write(run, sync=False)
 
     async def latest(
         self, aggregate_ids: Collection[str], shape: StateShape

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -23,8 +23,9 @@ from eventfleet.workers.transport.consumer import Consumer
 TURN_SECONDS = 10.0
 """How long a consumer waits for chunks in one turn."""
 
-TRICKLE_SECONDS = 0.005
-"""Between two reads of a few records: what comes meanwhile is read together."""
+TRICKLE_SECONDS = 0.05
+"""Between two reads of a few records that nobody waits for. What comes meanwhile is read together:
+each chunk costs the process, which does all the work, more than its records do."""
 
 GENERATION = 1
 """Of each group: its one member is assigned all partitions, once."""
@@ -58,12 +59,12 @@ class LogFetcher(Service):  # type: ignore[misc]
         self.config: SqliteConsumerConfig = self.app.consumer_config
         self._assigned: set[TP] = set()
         self._ends: dict[int, int] = {}
-        self._changed = asyncio.Event()
+        self._changed, self._awaited = asyncio.Event(), asyncio.Event()
         self._watch = ExitStack()
         self._failures, self._read_at = 0, 0.0
 
     async def on_start(self) -> None:
-        watching = self.config.database.watching(self.config.topic)
+        watching = self.config.database.watching(self.config.topic, self._awaited)
         self._changed = self._watch.enter_context(watching)
 
     async def on_stop(self) -> None:
@@ -109,6 +110,7 @@ class LogFetcher(Service):  # type: ignore[misc]
         """Give all partitions up, for good: this is how an app ends."""
         self._assigned = set()
         self._changed.set()
+        self._awaited.set()
 
     async def chunks(self, timeout: float) -> list[Chunk]:
         """The next chunks of the partitions that have room; empty after TURN_SECONDS, where the
@@ -128,11 +130,11 @@ class LogFetcher(Service):  # type: ignore[misc]
         return chunks
 
     async def _next_chunks(self) -> list[Chunk]:
-        config, buffers = self.config, list(self.consumer.buffers.values())
-        if buffered := hand_out(buffers):
+        if buffered := hand_out(self.consumer.buffers.values()):
             return buffered
-        await asyncio.sleep(self._read_at + TRICKLE_SECONDS - time.monotonic())
+        await self._let_gather()
         self._changed.clear()
+        config, buffers = self.config, self.consumer.buffers.values()
         wanted = {each.partition: each for each in buffers if each.has_room}
         starts = {partition: each.fetched for partition, each in wanted.items()}
         rows, pages = await config.database.read(
@@ -146,6 +148,15 @@ class LogFetcher(Service):  # type: ignore[misc]
         is_trickle = chunks and max(len(each.records) for each in chunks) < config.chunk_records
         self._read_at = time.monotonic() if is_trickle else 0.0
         return chunks
+
+    async def _let_gather(self) -> None:
+        """Let records come until it is time to read, or somebody waits for one."""
+        left = self._read_at + TRICKLE_SECONDS - time.monotonic()
+        if left > 0 and self._assigned:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._awaited.wait()
+        self._awaited.clear()
 
     def _fill(self, buffer: PartitionBuffer, row: PartitionRow, page: list[LogRecord]) -> None:
         if not row.oldest <= buffer.fetched <= row.end:
