@@ -8,6 +8,7 @@ import click
 
 from eventfleet.cli import (
     audit,
+    backup,
     check,
     deadletters,
     health,
@@ -106,6 +107,7 @@ def main(verbose: bool) -> None:
 
 for command in (
     audit.audit,
+    backup.backup,
     check.check,
     deadletters.deadletters,
     health.health,

@@ -111,14 +111,6 @@ if "DIES_BEFORE_IT_PRODUCES" in os.environ:
     Producer.produce = lambda self, records: asyncio.Event().wait()
 asyncio.run(main(*map(int, sys.argv[1:])))
 """
-SQLITE = """
-import sqlite3
-import sys
-
-connection = sqlite3.connect(sys.argv[-2], isolation_level=None)
-connection.execute(sys.argv[-1])
-connection.close()
-"""
 FLUSH = "import sys, redis; redis.Redis.from_url(sys.argv[2]).flushdb()"
 WORDS = {
     "start-workers": f"""
@@ -132,7 +124,6 @@ WORDS = {
     "mongodump": 'exec "$PYTHON" -m tests.acceptance.mongo_by_hand dump "$@"',
     "mongorestore": 'exec "$PYTHON" -m tests.acceptance.mongo_by_hand restore "$@"',
     "redis-cli": f'exec "$PYTHON" -c {shlex.quote(FLUSH)} "$@"',
-    "sqlite3": f'exec "$PYTHON" -c {shlex.quote(SQLITE)} "$@"',
     "python": 'exec "$PYTHON" "$@"',
 }
 

@@ -326,6 +326,33 @@ def test_what_was_accepted_is_kept_when_the_fleet_is_killed(newcomer: Newcomer) 
             assert json.loads(state.stdout)["state"]["status"] == "placed", state.stderr
 
 
+def test_a_backup_of_a_running_fleet_is_a_fleet(newcomer: Newcomer, tmp_path: Path) -> None:
+    (tmp_path / "restored").mkdir()
+    copy = tmp_path / "restored" / "fleet.sqlite"
+    with newcomer.started("up", "orders") as (_, said):
+        url = re.findall(r"(http://127\.0\.0\.1:\d+)/domains", said)[0]
+        send = "send", "orders", "my-order", "Place", PLACE
+        assert newcomer.run(*send, EVENTFLEET_SERVICE_URL=url).returncode == 0
+        done = newcomer.run("backup", str(copy))
+        assert done.returncode == 0, done.stderr
+        assert str(copy) in done.stdout
+        again = newcomer.run("backup", str(copy))
+        assert again.returncode == 1
+        assert "is there already: name a new file" in again.stderr
+        restored = {"EVENTFLEET_DATA": str(copy.parent), "EVENTFLEET_METRICS_PORT": "0"}
+        with newcomer.started("up", "orders", **restored) as (_, said):
+            url = re.findall(r"(http://127\.0\.0\.1:\d+)/domains", said)[0]
+            state = newcomer.run("state", "orders", "my-order", EVENTFLEET_SERVICE_URL=url)
+            assert '"status": "placed"' in state.stdout
+
+
+def test_servers_have_no_file_to_copy(newcomer: Newcomer, tmp_path: Path) -> None:
+    del newcomer.environment["EVENTFLEET_DATA"]
+    done = newcomer.run("backup", str(tmp_path / "copy"), EVENTFLEET_KAFKA_BROKERS="here:1")
+    assert done.returncode == 2
+    assert "docs/guides/back-up-and-restore.md" in done.stderr
+
+
 def test_a_second_fleet_on_the_same_data_is_refused(newcomer: Newcomer) -> None:
     with newcomer.started("up", "orders") as (process, _):
         done = newcomer.run("up", "orders")
