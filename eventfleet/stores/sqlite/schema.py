@@ -1,4 +1,4 @@
-"""The tables of the file. `docs/guides/sqlite.md` tells how a person reads them."""
+"""The tables of the file. `docs/guides/one-process.md` tells how a person reads them."""
 
 APPLICATION_ID = 0x45464C54
 """In the file's header: the file is eventfleet's."""
