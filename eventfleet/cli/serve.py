@@ -57,7 +57,7 @@ async def _serve(
     domains = connections.select_domains(settings, names or None)
     operations = select_operations(settings)
 
-    async with connections.opened(settings), listening_socket(settings, or_any) as listener:
+    async with listening_socket(settings, or_any) as listener, connections.opened(settings):
 
         def tell() -> None:
             url = socket_url(listener)

@@ -326,6 +326,29 @@ def test_what_was_accepted_is_kept_when_the_fleet_is_killed(newcomer: Newcomer) 
             assert json.loads(state.stdout)["state"]["status"] == "placed", state.stderr
 
 
+def test_serve_on_a_file_runs_the_roles(newcomer: Newcomer, tmp_path: Path) -> None:
+    told, settings = tmp_path / "url", {"EVENTFLEET_DOMAINS": "eventfleet.domains.orders"}
+    with subprocess.Popen(
+        [sys.executable, "-m", "eventfleet.cli", "serve", "--or-any", "--url-file", str(told)],
+        env=newcomer.environment | settings | {"EVENTFLEET_METRICS_PORT": "0"},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            wait_for(lambda: told.exists() and told.read_text().endswith("\n"))
+            url = told.read_text().strip()
+            send = "send", "orders", "my-order", "Place", PLACE, "--wait", "projected"
+            sent = newcomer.run(*send, EVENTFLEET_SERVICE_URL=url)
+            assert sent.stdout.rstrip().endswith("projected"), sent.stdout + sent.stderr
+            process.send_signal(signal.SIGTERM)
+            _, rest = process.communicate(timeout=60)
+            assert process.returncode == 0, rest
+            assert "Traceback" not in rest
+        finally:
+            process.kill()
+
+
 def test_a_backup_of_a_running_fleet_is_a_fleet(newcomer: Newcomer, tmp_path: Path) -> None:
     (tmp_path / "restored").mkdir()
     copy = tmp_path / "restored" / "fleet.sqlite"

@@ -67,20 +67,25 @@ def save(terminal: Terminal, **files: str) -> None:
         (terminal.folder / f"{name}.py").write_text(text)
 
 
+@pytest.fixture(scope="module")
+def talk_outputs(terminal: Terminal) -> list[str]:
+    """What the commands of the second step print; their events stay."""
+    save(terminal, talk=DOMAIN)
+    with up(terminal):
+        return [terminal.run(line) for line in TALK.splitlines()]
+
+
 def test_the_first_steps_test_passes(terminal: Terminal) -> None:
     save(terminal, talk=DOMAIN, test_talk=TESTS)
     terminal.run('"$PYTHON" test_talk.py')
 
 
-def test_the_first_domain_talks(terminal: Terminal) -> None:
-    save(terminal, talk=DOMAIN)
-    with up(terminal):
-        *sent, events, state = TALK.splitlines()
-        outcomes = [terminal.run(line).split(":")[0] for line in sent]
-        assert outcomes == ["accepted", "accepted", "repeated"]
-        types = [line.split()[2] for line in terminal.run(events).splitlines()]
-        assert types == ["MESSAGE_SENT", "MESSAGE_SENT"]
-        assert terminal.run(state).count('"content"') == 2
+def test_the_first_domain_talks(talk_outputs: list[str]) -> None:
+    *sent, events, state = talk_outputs
+    assert [line.split(":")[0] for line in sent] == ["accepted", "accepted", "repeated"]
+    types = [line.split()[2] for line in events.splitlines()]
+    assert types == ["MESSAGE_SENT", "MESSAGE_SENT"]
+    assert state.count('"content"') == 2
 
 
 def test_the_changes_test_passes(terminal: Terminal) -> None:
@@ -88,6 +93,7 @@ def test_the_changes_test_passes(terminal: Terminal) -> None:
     terminal.run('"$PYTHON" test_talk.py')
 
 
+@pytest.mark.usefixtures("talk_outputs")
 def test_the_whole_domain_edits_deletes_is_viewed_and_talks_over_sockets(
     terminal: Terminal,
 ) -> None:
