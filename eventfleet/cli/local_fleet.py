@@ -170,8 +170,8 @@ async def start_fleet(given: Settings, names: Iterable[str]) -> AsyncIterator[Lo
     the settings name none.
     """
     settings = with_domains(given)
+    domains = connections.select_domains(settings, names or None)
     async with connections.opened(settings):
-        domains = connections.select_domains(settings, names or None)
         await StartLimit(settings).retry(connections.create_topics, settings, domains.values())
         if "metrics_port" not in settings.model_fields_set or not settings.metrics_port:
             settings = settings.model_copy(update={"metrics_port": free_port()})

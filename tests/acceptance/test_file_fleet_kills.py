@@ -74,7 +74,7 @@ def wait_for_answers(process: "subprocess.Popen[bytes]", answers: Path, runs: in
         begun = answers.read_text().split("ready\n") if answers.exists() else []
         if len(begun) > runs and begun[-1]:
             return
-        assert process.poll() is None
+        assert process.poll() is None, (answers.parent / "output").read_text()[-6000:]
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

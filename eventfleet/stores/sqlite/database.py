@@ -89,7 +89,7 @@ class Database:
         await self.write(_count_check)
 
     async def read(self, job: Job[T]) -> T:
-        """Run a job that only reads, on what is committed."""
+        """Run a job that only reads, on what is committed at one moment."""
         return await self._wait(self._reads.submit(self._run_read, job))
 
     @contextmanager
@@ -129,9 +129,11 @@ class Database:
 
     def _run_read(self, job: Job[T]) -> T:
         try:
-            return job(self._reader)
+            with self._reader:
+                found = job(self._reader)
         except apsw.Error as error:
             raise translated(self.path, error) from error
+        return found
 
     def _write_groups(self) -> None:
         while (job := self._jobs.get()) is not None:
