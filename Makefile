@@ -8,7 +8,7 @@ BENCH := .venv-bench
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log,examples.chat
 
 .PHONY: run test check faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers document-growth audit-memory \
-	check-image check-cluster check-monitoring lock clean
+	check-image check-install check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
 run: export EVENTFLEET_HTTP_OPERATIONS ?= examples.chat.rooms
@@ -37,6 +37,10 @@ faults: $(VENV)/dev.stamp
 late-requests: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m pytest -s -m faults --timeout 3600 tests/faults/test_late_requests.py
+
+# From an empty environment to a first command that a kill does not lose: PYTHONS="python3.12 python3.13".
+check-install: $(VENV)/run.stamp
+	@$(BIN)/python -m tests.deploy.check_install $(PYTHONS)
 
 # What the Helm chart renders, on a Kubernetes API server; builds it once, which takes minutes.
 check-cluster: $(VENV)/dev.stamp

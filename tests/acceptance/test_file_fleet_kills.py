@@ -9,12 +9,10 @@ from pathlib import Path
 
 from tests.acceptance import file_fleet_senders
 from tests.acceptance.file_fleet import assert_kept, environment
-from tests.acceptance.file_fleet_senders import sums, tallies
 
 ROOT = Path(__file__).parents[2]
 COUNT = int(os.environ.get("COUNT", "3"))
 PATIENCE = 60.0
-DOMAINS = {each.name: each for each in (sums, tallies)}
 
 
 def test_what_was_accepted_is_stored_once_however_often_the_fleet_is_killed(tmp_path: Path) -> None:
