@@ -24,6 +24,8 @@ from eventfleet.cli import main
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
 
 ROOT = Path(__file__).parents[2]
+HASTY_PATH = os.pathsep.join([str(ROOT / "tests" / "acceptance" / "hasty"), str(ROOT)])
+"""PYTHONPATH of processes that doubt an offset for seconds, not for a minute."""
 COMMAND = [sys.executable, "-m", "eventfleet.cli"]
 TIMEOUT_SECONDS = 120.0
 SOURCES = {"append": "events", "snapshot": "stored", "relay": "stored"}

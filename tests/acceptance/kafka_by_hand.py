@@ -14,6 +14,8 @@ from aiokafka.protocol.admin import DeleteGroupsRequest
 
 WAIT_SECONDS = 180.0
 RECONNECT_SECONDS = 60.0
+FETCH_MILLISECONDS = 10
+"""How long a fetch without records waits in the broker: until then it answers nothing behind it."""
 T = TypeVar("T")
 
 
@@ -142,6 +144,7 @@ class KafkaByHand:
 
         async def consume() -> T:
             wanted = {"isolation_level": "read_committed", "enable_auto_commit": False, **options}
+            wanted["fetch_max_wait_ms"] = FETCH_MILLISECONDS
             async with AIOKafkaConsumer(bootstrap_servers=self.address, **wanted) as consumer:
                 return await act(consumer)
 

@@ -13,7 +13,7 @@ from eventfleet.topics.event import EventRecord
 from eventfleet.topics.names import Topics
 from eventfleet.topics.partitioner import partition_of
 from eventfleet.topics.record import LogRecord
-from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS, Fleet
+from tests.acceptance.fleet import HASTY_PATH, ROOT, TIMEOUT_SECONDS, Fleet
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.servers.server import free_port
 
@@ -56,9 +56,7 @@ class Operator:
         paths = [str(self.folder / "bin"), sysconfig.get_path("scripts"), os.environ["PATH"]]
         fleet.environment |= {
             "PATH": os.pathsep.join(paths),
-            "PYTHONPATH": os.pathsep.join(
-                [str(ROOT / "tests" / "acceptance" / "hasty"), str(ROOT)]
-            ),
+            "PYTHONPATH": HASTY_PATH,
             "EVENTFLEET_METRICS_PORT": str(port),
             "EVENTFLEET_KAFKA_METADATA_AGE": "1",
             "DOMAIN": fleet.domain,

@@ -1,5 +1,6 @@
 """A fleet that parks, and what it shows."""
 
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,15 @@ def load(fleet: CommandFleet, *rows: tuple[str, str]) -> None:
 
 
 def relayed(fleet: CommandFleet, aggregate_id: str) -> list[str]:
-    events = fleet.topic_events("out")
-    return [each["data"]["text"] for each in events if each["subject"] == aggregate_id]
+    return relayed_texts(fleet)[aggregate_id]
+
+
+def relayed_texts(fleet: CommandFleet) -> dict[str, list[str]]:
+    """The relayed texts of each aggregate, in order."""
+    texts: dict[str, list[str]] = defaultdict(list)
+    for event in fleet.topic_events("out"):
+        texts[event["subject"]].append(event["data"]["text"])
+    return texts
 
 
 def state(fleet: CommandFleet, aggregate_id: str) -> Any:
@@ -39,5 +47,5 @@ def state(fleet: CommandFleet, aggregate_id: str) -> Any:
 
 
 def parked(fleet: CommandFleet) -> list[tuple[str, str, int]]:
-    found = fleet.json("deadletters", "list", "poisoned")["dead_letters"]
-    return [(each["role"], each["aggregate_id"], each["first"]) for each in found]
+    [found] = fleet.json_lines("deadletters", "list", "poisoned")
+    return [(each["role"], each["aggregate_id"], each["first"]) for each in found["dead_letters"]]

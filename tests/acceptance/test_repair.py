@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet import HASTY_PATH, Fleet
 from tests.acceptance.kafka_by_hand import wait_for
 
 HEADER = "case:concept:name,concept:name,time:timestamp\n"
@@ -25,6 +25,7 @@ class CopiedFleet:
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
+        fleet.environment["PYTHONPATH"] = HASTY_PATH
         self.start()
 
     def start(self) -> None:
