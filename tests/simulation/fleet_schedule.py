@@ -35,7 +35,7 @@ from tests.simulation.shrinker import tell_shrunk
 from tests.simulation.simulated_loop import Process
 from tests.simulation.story import tell
 
-BUSY = 2500
+BUSY = 1500
 PATIENCE = 40_000
 
 
@@ -295,18 +295,18 @@ class FleetSchedule:
 
     def _fail_servers(self) -> None:
         events, chance = self.world.events, self.scheduler.chance
-        if chance(0.002):
+        if chance(0.003):
             steps = self.random.randint(20, 300)
             self.scheduler.tell("the store's primary", "is alone for steps:", steps)
             events.lag(steps)
-        if chance(0.03 if events.behind else 0.0003):
+        if chance(0.03 if events.behind else 0.0005):
             self.scheduler.tell("the store", "elects another primary")
             events.fail_over()
         for number, service in enumerate(self.services):
             if service.process.name in events.holders and chance(0.2):
                 self._kill_service(number)
         for owner in self.world.log.open_transactions():
-            if chance(0.01):
+            if chance(0.015):
                 self.scheduler.count("a transaction times out")
                 self.world.log.time_out(owner)
 

@@ -52,7 +52,7 @@ TOPICS = accounts.topics
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "command": TOPICS.commands}
 START = datetime(2025, 1, 1, tzinfo=UTC)
 TIMEOUTS = OwnerTimeouts(in_hand=0.5, tick=0.2, fenced=0.3, longest_pause=0.2)
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.05
 BIG = 1_000_000
 
 
@@ -77,7 +77,7 @@ class FleetScenario:
     services: int = 2
     commands: int = 8
     roles: tuple[str, ...] = ("append", "command")
-    violence: float = 0.004  # how often, in a step, a process is killed or stands still
+    violence: float = 0.0065  # how often, in a step, a process is killed or stands still
     faults: float = 0.01
     failures: float = 0.5
     expecting: float = 0.25  # how often a command is sent on a version

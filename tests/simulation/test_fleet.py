@@ -17,8 +17,8 @@ STANDS_STILL = "command stands still with commands in hand"
 SCENARIOS = {
     "services, and the roles append and command": (3620, FleetScenario()),
     "three services": (2600, FleetScenario(services=3, commands=12, roles=("append", "command"))),
-    "with snapshots": (3000, FleetScenario(roles=ALL_ROLES, violence=0.006)),
-    "late requests": (500, FleetScenario(roles=ALL_ROLES, violence=0.006, late=0.1)),
+    "with snapshots": (3000, FleetScenario(roles=ALL_ROLES, violence=0.01)),
+    "late requests": (500, FleetScenario(roles=ALL_ROLES, violence=0.01, late=0.1)),
     "late requests of undisturbed owners": (
         200,
         FleetScenario(roles=ALL_ROLES, violence=0.0, failures=0.0, late=0.1),
