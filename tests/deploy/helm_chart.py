@@ -16,6 +16,8 @@ Object = dict[str, Any]
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "eventfleet"
 RELEASE = "fleet"
 SECONDS = 60
+FastLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Reads the same as SafeLoader, in a tenth of its time."""
 FIXED_OWNERS = ("--set", "workers.form=StatefulSet")
 
 # Every form of the chart that is checked, with the options that make it.
@@ -46,7 +48,8 @@ def render(*options: str, release: str = RELEASE) -> str:
 
 def objects(*options: str, release: str = RELEASE) -> list[Object]:
     """What `helm template` writes, as objects."""
-    return [found for found in yaml.safe_load_all(render(*options, release=release)) if found]
+    documents = yaml.load_all(render(*options, release=release), Loader=FastLoader)
+    return [found for found in documents if found]
 
 
 def of_kind(kind: str, *options: str) -> list[Object]:
