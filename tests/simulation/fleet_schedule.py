@@ -302,9 +302,10 @@ class FleetSchedule:
         if chance(0.03 if events.behind else 0.0005):
             self.scheduler.tell("the store", "elects another primary")
             events.fail_over()
-        for number, service in enumerate(self.services):
-            if service.process.name in events.holders and chance(0.2):
-                self._kill_service(number)
+        if holders := events.holders:
+            for number, service in enumerate(self.services):
+                if service.process.name in holders and chance(0.2):
+                    self._kill_service(number)
         for owner in self.world.log.open_transactions():
             if chance(0.015):
                 self.scheduler.count("a transaction times out")

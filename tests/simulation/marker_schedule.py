@@ -280,9 +280,9 @@ class MarkerSchedule:
     def _busy(self) -> None:
         for _ in range(self.random.randint(self.scenario.busy // 4, self.scenario.busy)):
             self._disturb()
-            noted = self.world.noted()
+            noted = not self.losses or self.world.noted()
             self._step()
-            if self.losses and not noted and self.world.noted():
+            if not noted and self.losses and self.world.noted():
                 self._freeze()
 
     def _step(self) -> None:
@@ -443,11 +443,13 @@ class MarkerSchedule:
         for step in range(patience):
             if step % 50 == 0 and self.scenario.poison:
                 self._operate(discards=False)
-            at_rest = self.world.caught_up() and not self._of("network")
-            if step % 5 == 0 and done() and at_rest and not self._is_parked():
+            if step % 5 == 0 and done() and self._is_at_rest():
                 return
             self._step()
         raise BrokenInvariant("stuck", f"not done after {patience} quiet steps")
+
+    def _is_at_rest(self) -> bool:
+        return self.world.caught_up() and not self._of("network") and not self._is_parked()
 
     def _is_parked(self) -> bool:
         """Look at what append parks, and at what the services know of it."""

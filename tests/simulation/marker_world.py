@@ -54,6 +54,7 @@ from tests.simulation.world import FakeClock, ServerClock
 
 TOPICS = items.topics
 PREFIX = "sim"
+APPEND_GROUP = consumer_group(PREFIX, items.name, "append")
 TERMS = MarkerTimeouts(expiry=20.0, lease=0.4, memory=20.0)
 DEADLINE = 8.0
 NEW_CODE = 0.5
@@ -259,7 +260,7 @@ class SimulatedService:
         incarnations = parts.incarnations(markers, registry, reader, TOPICS.events, store)
         self.guard = parts.guard(
             *(incarnations, reader, store, self.clock),
-            group=consumer_group(PREFIX, items.name, "append"),
+            group=APPEND_GROUP,
             topic=TOPICS.events,
             expiry=TERMS.expiry,
         )
@@ -402,7 +403,7 @@ class MarkerWorld:
 
     async def append(self, partition: int) -> None:
         """The owner of a partition."""
-        source = consumer_group(PREFIX, items.name, "append"), TOPICS.events, partition
+        source = APPEND_GROUP, TOPICS.events, partition
         writer = Shaky(MemoryTransactionalWriter(self.log, *source, checkpoint), self.faults)
         store: Any = ShakyEvents(self.events, self.faults)
         letters: Any = Shaky(self.letters, self.faults)
@@ -499,14 +500,12 @@ class MarkerWorld:
         drive(self.events.write([placed]))
         drive(self.events.registry.note_next_offset(partition, 0, at.offset + 1))
         self.log.append(ProducerRecord(TOPICS.stored, key, encode(placed), partition))
-        self.log.offsets[consumer_group(PREFIX, items.name, "append"), TOPICS.events, partition] = (
-            at.offset + 1
-        )
+        self.log.offsets[APPEND_GROUP, TOPICS.events, partition] = at.offset + 1
 
     def caught_up(self) -> bool:
         offsets = self.log.offsets
         return all(
-            offsets.get((consumer_group(PREFIX, items.name, "append"), TOPICS.events, p), 0)
+            offsets.get((APPEND_GROUP, TOPICS.events, p), 0)
             == len(self.log.entries(TOPICS.events, p))
             for p in range(self.partitions)
         )

@@ -49,6 +49,7 @@ from tests.simulation.simulated_writer import SimulatedWriter
 TOPICS = tally.topics
 SOURCES = {"append": TOPICS.events, "snapshot": TOPICS.stored, "relay": TOPICS.stored}
 BIG = 1_000_000
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class ServerClock:
@@ -86,7 +87,7 @@ class FakeClock:
         await checkpoint()
 
     def advance(self, milliseconds: int) -> None:
-        self.time += timedelta(milliseconds=milliseconds)
+        self.time += milliseconds * MILLISECOND
 
 
 @dataclass(frozen=True)
