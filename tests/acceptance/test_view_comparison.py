@@ -35,7 +35,7 @@ def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) 
         (worker,) = fleet.start("append snapshot relay project")
         fleet.load(rows())
         fleet.settle("append", "snapshot", "relay", "project")
-        wait_for(lambda: fleet.json("audit")["rows"] == ROWS, "the noted progress")
+        wait_for(lambda: fleet.json_lines("audit")[0]["rows"] == ROWS, "the noted progress")
         assert worker.stop() == 0
         yield fleet
 
