@@ -16,7 +16,7 @@ import msgspec
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from eventfleet.deciders.outcomes import OUTCOME_NAMES, Conflict, Outcome, Unavailable
-from eventfleet.runtime import connections, event_services, settings
+from eventfleet.runtime import connections, event_services, server_backend, settings
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.event import Position
@@ -166,7 +166,7 @@ async def main(plan: SenderPlan) -> None:
     if plan.point == INSERTED:
         die_before_commit(plan.nth)
     elif plan.point:
-        event_services.Producer = self_killing_producer(plan.point, plan.nth, out)  # type: ignore[misc]
+        server_backend.Producer = self_killing_producer(plan.point, plan.nth, out)  # type: ignore[misc]
     commands = plan.read_commands()
     mine = settings.load_settings()
     domain = connections.select_domains(mine, [plan.domain])[plan.domain]
