@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log,examples.chat
 
-.PHONY: run test check faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers document-growth audit-memory \
+.PHONY: run test check check-python faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers document-growth audit-memory \
 	check-image check-install check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
@@ -21,6 +21,13 @@ test: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m tests.deploy.install
 	@$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
+
+# The unit and contract tests on another Python, in an environment of its own: PYTHON=python3.13
+check-python: ENVIRONMENT = .venv-$(notdir $(PYTHON))
+check-python:
+	@$(MAKE) --no-print-directory VENV=$(ENVIRONMENT) $(ENVIRONMENT)/dev.stamp
+	@$(ENVIRONMENT)/bin/python -m tests.servers.install
+	@$(ENVIRONMENT)/bin/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract
 
 # Simulated schedules, and counted fault runs on real servers: some hours.
 # OUTAGE_SECONDS=120, OUTAGE_RATE=300 (events a second): of tests/faults/test_outages.py.

@@ -53,7 +53,9 @@ class FetchedResponse:
         return int(self._records.next_fetch_offset)
 
     def __del__(self) -> None:
-        self._records._records_iterator.close()
+        records, ended = self._records._records_iterator, iter(())
+        self._records._records_iterator = ended  # a closed generator may keep what it refers to
+        records.close()
 
 
 class FetchResults(OrderedDict[TopicPartition, Any]):
