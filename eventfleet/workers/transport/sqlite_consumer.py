@@ -95,11 +95,12 @@ class LogFetcher(Service):  # type: ignore[misc]
         return self._assigned
 
     async def start_session(self, tp: TP, offset: int, session: int) -> bool:
-        """Fetch from this offset on. False: not assigned any more."""
+        """Fetch from this offset on, at once. False: not assigned any more."""
         if tp not in self._assigned:
             return False
         self.consumer.buffers[tp] = PartitionBuffer(tp.partition, offset, session)
         self._changed.set()
+        self._awaited.set()
         return True
 
     def notify_room(self) -> None:
