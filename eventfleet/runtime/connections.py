@@ -188,7 +188,7 @@ async def _on_log(settings: Settings, make: Callable[[Backend], C]) -> AsyncIter
 
 @asynccontextmanager
 async def stores(
-    settings: Settings, domains: Mapping[str, Domain[Any]], *, long_reads: bool = False
+    settings: Settings, domains: Iterable[str], *, long_reads: bool = False
 ) -> AsyncIterator[StoresByDomain]:
     """Open the stores of these domains, by name; indexes are neither created nor verified.
 
@@ -204,13 +204,10 @@ async def stores(
 @asynccontextmanager
 async def dead_letters(settings: Settings, name: str) -> AsyncIterator[DeadLetterStore]:
     """Open the dead letters of a domain, or of a collection of documents."""
-    opened = backend(settings)
-    async with opened.opened():
-        await opened.check_stores()
-        async with opened.stores([name], long_reads=False) as found:
-            letters = found[name].dead_letters
-            assert letters is not None
-            yield letters
+    async with stores(settings, [name]) as found:
+        letters = found[name].dead_letters
+        assert letters is not None
+        yield letters
 
 
 @asynccontextmanager

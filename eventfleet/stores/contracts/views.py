@@ -153,6 +153,32 @@ class ViewBuilds(NamedTuple):
         known = [build for build in (self.live, self.former) if build and build.shape == shape]
         return known[0] if known else None
 
+    def begun(self, shape: ViewShape, last_number: int) -> "ViewBuilds | None":
+        """Return the builds once the next one is begun; None: `last_number` is not the last."""
+        if self.last_number != last_number:
+            return None
+        return self._replace(next=ViewBuild(last_number + 1, shape, {}))
+
+    def noted(
+        self, number: int, partition: int, known: BuildProgress, progress: BuildProgress
+    ) -> "ViewBuilds | None":
+        """Return the builds with the progress of one; None: another is noted, or it is gone."""
+        build = next((each for each in self if each and each.number == number), None)
+        if build is None or build.progress(partition) != known:
+            return None
+        noted = build._replace(partitions={**build.partitions, partition: progress})
+        return ViewBuilds(*(noted if each is build else each for each in self))
+
+    def made_live(self, number: int, partitions: int) -> "ViewBuilds | None":
+        """Return the builds once the next or former one is live; None: it is neither, or is not
+        ready in all partitions."""
+        others = self.next, self.former
+        build = next((each for each in others if each and each.number == number), None)
+        if build is None or not all(build.progress(each).ready for each in range(partitions)):
+            return None
+        following = None if self.next is build else self.next
+        return ViewBuilds(build, following, self.former_after(build))
+
     def former_after(self, build: ViewBuild) -> ViewBuild | None:
         """Return the former build once another one is made live."""
         replaced = self.live and self.live.shape != build.shape

@@ -10,7 +10,6 @@ from eventfleet.stores.contracts.views import (
     BuildProgress,
     RowQuery,
     StoredRow,
-    ViewBuild,
     ViewBuilds,
 )
 from eventfleet.stores.cursors import FeedPoint
@@ -88,11 +87,10 @@ class MemoryViews:
         self, view: str, tables: Sequence[str], shape: ViewShape, last_number: int
     ) -> bool:
         await self._yield_point()
-        present = self._builds.get(view, ViewBuilds())
-        if present.last_number != last_number:
+        kept = self._builds.get(view, ViewBuilds()).begun(shape, last_number)
+        if kept is None:
             return False
-        following = ViewBuild(last_number + 1, shape, {})
-        self._builds[view] = kept = present._replace(next=following)
+        self._builds[view] = kept
         numbers = {build.number for build in kept if build}
         for key in [key for key in self._rows if key[0] == view and key[1] not in numbers]:
             self._rows.pop(key)._rows.clear()
@@ -108,25 +106,19 @@ class MemoryViews:
         progress: BuildProgress,
     ) -> bool:
         await self._yield_point()
-        builds = self._builds.get(view, ViewBuilds())
-        build = next((each for each in builds if each and each.number == number), None)
-        if build is None or build.progress(partition) != known:
+        builds = self._builds.get(view, ViewBuilds()).noted(number, partition, known, progress)
+        if builds is None:
             return False
-        noted = build._replace(partitions={**build.partitions, partition: progress})
-        self._builds[view] = ViewBuilds(*(noted if each is build else each for each in builds))
+        self._builds[view] = builds
         await self._yield_point()
         return True
 
     async def make_live(self, view: str, number: int, partitions: int) -> bool:
         await self._yield_point()
-        builds = self._builds.get(view, ViewBuilds())
-        build = next((e for e in (builds.next, builds.former) if e and e.number == number), None)
-        if build is None:
+        builds = self._builds.get(view, ViewBuilds()).made_live(number, partitions)
+        if builds is None:
             return False
-        if not all(build.progress(each).ready for each in range(partitions)):
-            return False
-        following = None if builds.next is build else builds.next
-        self._builds[view] = ViewBuilds(build, following, builds.former_after(build))
+        self._builds[view] = builds
         await self._yield_point()
         return True
 

@@ -10,7 +10,13 @@ import apsw
 from eventfleet.stores.contracts import TopicState, Watermarks
 from eventfleet.stores.errors import ServerUnavailable, TopicRefused
 from eventfleet.stores.sqlite.database import Database
-from eventfleet.stores.sqlite.log_rows import find_partition, find_partitions, read_page
+from eventfleet.stores.sqlite.log_rows import (
+    PAGE_RECORDS,
+    find_partition,
+    find_partitions,
+    read_page,
+    read_pages,
+)
 from eventfleet.topics.record import LogRecord
 
 
@@ -103,13 +109,10 @@ def _read_after(
     connection: apsw.Connection, topic: str, offsets: dict[int, int]
 ) -> list[LogRecord]:
     """Return a page of each partition that has records from its offset on."""
-    found: list[LogRecord] = []
-    with connection:  # so that no record is removed between two statements
-        for row in find_partitions(connection, topic):
-            offset = offsets.get(row.partition, row.end)
-            if offset < row.oldest:
-                where = f"following {topic}/{row.partition}"
-                raise ServerUnavailable(f"{where}: records from {offset} on are no longer kept")
-            if offset < row.end:
-                found += read_page(connection, topic, row, offset, row.end)
-    return found
+    rows, pages = read_pages(connection, topic, offsets, PAGE_RECORDS)
+    for row in rows:
+        offset = offsets.get(row.partition, row.end)
+        if offset < row.oldest:
+            where = f"following {topic}/{row.partition}"
+            raise ServerUnavailable(f"{where}: records from {offset} on are no longer kept")
+    return [record for page in pages.values() for record in page]

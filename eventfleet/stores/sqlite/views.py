@@ -38,13 +38,9 @@ class SqliteViews:
     async def begin(
         self, view: str, tables: Sequence[str], shape: ViewShape, last_number: int
     ) -> bool:
-        def change(builds: ViewBuilds) -> ViewBuilds | None:
-            if builds.last_number != last_number:
-                return None
-            return builds._replace(next=ViewBuild(last_number + 1, shape, {}))
-
         def run(connection: apsw.Connection) -> bool:
-            if (builds := self._change(connection, view, change)) is None:
+            builds = self._change(connection, view, lambda builds: builds.begun(shape, last_number))
+            if builds is None:
                 return False
             kept = [build.number for build in builds if build]
             hide_tables(connection, self._domain, view, kept)
@@ -64,27 +60,12 @@ class SqliteViews:
         known: BuildProgress,
         progress: BuildProgress,
     ) -> bool:
-        def change(builds: ViewBuilds) -> ViewBuilds | None:
-            build = next((each for each in builds if each and each.number == number), None)
-            if build is None or build.progress(partition) != known:
-                return None
-            noted = build._replace(partitions={**build.partitions, partition: progress})
-            return ViewBuilds(*(noted if each is build else each for each in builds))
-
-        return await self._write(view, change)
+        return await self._write(
+            view, lambda builds: builds.noted(number, partition, known, progress)
+        )
 
     async def make_live(self, view: str, number: int, partitions: int) -> bool:
-        def change(builds: ViewBuilds) -> ViewBuilds | None:
-            others = builds.next, builds.former
-            build = next((each for each in others if each and each.number == number), None)
-            if build is None:
-                return None
-            if not all(build.progress(each).ready for each in range(partitions)):
-                return None
-            following = None if builds.next is build else builds.next
-            return ViewBuilds(build, following, builds.former_after(build))
-
-        return await self._write(view, change)
+        return await self._write(view, lambda builds: builds.made_live(number, partitions))
 
     async def note_repaired(self, view: str, number: int) -> None:
         def run(connection: apsw.Connection) -> None:
