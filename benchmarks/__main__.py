@@ -13,7 +13,7 @@ from benchmarks.environment import read_variable
 from benchmarks.results import Comparison, ScenarioResults, measure_value
 from benchmarks.runner import ContenderFailed, run_scenario
 from benchmarks.scenario import Scenario, ServerAddresses, is_short
-from benchmarks.servers import provide_servers
+from benchmarks.servers import provide_needed
 
 REPEATS = 5
 SHORT_REPEATS = 3
@@ -47,7 +47,8 @@ def main(names: str, json_file: Path | None, chart_file: Path) -> None:
 
     Every option is an environment variable too: SCENARIOS, JSON, CHART. SHORT=1 runs four
     scenarios with fewer records and repeats. KAFKA, MONGO_URL and REDIS_URL name servers to use;
-    the others are started. The exit status is 1 when a contender failed.
+    the others are started, unless no scenario needs any. The exit status is 1 when a contender
+    failed.
     """
     console, progress = Console(), Console(stderr=True, highlight=False)
     if not console.is_terminal:
@@ -55,7 +56,7 @@ def main(names: str, json_file: Path | None, chart_file: Path) -> None:
     finished: list[ScenarioResults] = []
     failed = False
     selected = scenarios.select(names)
-    with provide_servers() as servers:
+    with provide_needed(selected) as servers:
         for scenario in selected:
             try:
                 results = asyncio.run(_run(scenario, servers, progress))

@@ -43,26 +43,38 @@ async def set_up_role(
     servers: ServerAddresses, role: str, size: data.DatasetSize
 ) -> tuple[ContenderTask, data.EventsByPartition]:
     """Create a new domain's topics and collections; return its task and events."""
+    task = make_task(servers, role, size, DATABASE)
+    settings = make_settings(servers)
+    await data.create_topics(settings, task.domain)
+    await data.create_collections(settings, task.domain)
+    return task, data.make_events(task.domain, size)
+
+
+def make_task(
+    servers: ServerAddresses, role: str, size: data.DatasetSize, database: str
+) -> ContenderTask:
+    """Return the task of a role of a domain with a new name."""
     name = f"{role}-{uuid4().hex[:8]}"
-    settings, placed_events = make_settings(servers), data.make_events(name, size)
-    await data.create_topics(settings, name)
-    await data.create_collections(settings, name)
-    task = ContenderTask(
+    return ContenderTask(
         *servers,
         domain=name,
         topic=agent_class(role).source_of(data.declare_ledger(name)),
-        group=consumer_group(settings.group_prefix, name, role),
+        group=consumer_group(Settings().group_prefix, name, role),
         partitions=PARTITIONS,
         records=size.events,
         chunk=CHUNK_RECORDS,
-        database=DATABASE,
+        database=database,
     )
-    return task, placed_events
 
 
 async def verify_role(servers: ServerAddresses, task: ContenderTask, role: str) -> None:
     """Raise VerificationFailed unless all is stored, relayed and committed and the audit clean."""
-    settings, domain = make_settings(servers), data.declare_ledger(task.domain)
+    await verify_stored(make_settings(servers), task, role)
+
+
+async def verify_stored(settings: Settings, task: ContenderTask, role: str) -> None:
+    """Do what `verify_role` does, on the servers or the file of the settings."""
+    domain = data.declare_ledger(task.domain)
     async with (
         connections.log_reader(settings) as reader,
         connections.stores(settings, {domain.name: domain}) as stores,

@@ -16,6 +16,10 @@ class ServerAddresses(NamedTuple):
     redis_url: str
 
 
+NO_SERVERS = ServerAddresses("", "", "")
+"""For scenarios that need none."""
+
+
 @dataclass(frozen=True)
 class Goal:
     """A goal for the ratio of ours to `against`, or, with an empty `against`, for our own figure.
@@ -62,6 +66,7 @@ class Scenario:
     contenders: Mapping[str, str]
     goals: Sequence[Goal]
     verify: Verify | None = None
+    needs_servers: bool = True
 
     @property
     def ours(self) -> str:

@@ -3,12 +3,12 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from click import ClickException
 
-from benchmarks.scenario import ServerAddresses
+from benchmarks.scenario import NO_SERVERS, Scenario, ServerAddresses
 from tests.servers.install import Absent
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import MongoDB
@@ -34,3 +34,13 @@ def provide_servers() -> Iterator[ServerAddresses]:
             )
         except (Absent, StartFailed) as error:
             raise ClickException(str(error)) from error
+
+
+@contextmanager
+def provide_needed(scenarios: Sequence[Scenario]) -> Iterator[ServerAddresses]:
+    """Yield what `provide_servers` does, or NO_SERVERS where no scenario needs any."""
+    if not any(scenario.needs_servers for scenario in scenarios):
+        yield NO_SERVERS
+        return
+    with provide_servers() as servers:
+        yield servers

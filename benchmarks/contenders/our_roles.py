@@ -10,6 +10,7 @@ from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.runtime import connections
 from eventfleet.runtime.server_backend import ServerBackend
 from eventfleet.runtime.settings import Settings
+from eventfleet.stores.contracts import LogWriter
 from eventfleet.stores.kafka.producer import Producer
 from eventfleet.topics.record import LogRecord
 from eventfleet.workers.agent import DomainAgent, WorkerContext
@@ -18,7 +19,7 @@ from eventfleet.workers.app_runner import role_app, run_apps
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack
-from eventfleet.workers.worker_log import KafkaLog
+from eventfleet.workers.worker_log import KafkaLog, WorkerLog
 
 
 class RunCounter:
@@ -82,40 +83,53 @@ def make_settings(task: ContenderTask) -> Settings:
 
 async def run_role(name: str, task: ContenderTask) -> None:
     """Run the role over the task's topic and write the result."""
-    settings, domain = make_settings(task), data.declare_ledger(task.domain)
+    settings = make_settings(task)
+    connection = ServerBackend(settings).connection()
     counter = RunCounter(task.records)
+    await count_role(name, task, settings, KafkaLog(connection), Producer(connection), counter)
+    write_counted(task, counter, _describe_settings(name, settings))
+
+
+async def count_role(
+    name: str,
+    task: ContenderTask,
+    settings: Settings,
+    log: WorkerLog,
+    writer: LogWriter,
+    counter: RunCounter,
+) -> None:
+    """Run the role over the task's topic until all records are counted."""
+    domain = data.declare_ledger(task.domain)
     async with (
         connections.stores(settings, {domain.name: domain}) as stores,
         connections.log_reader(settings) as reader,
     ):
-        connection = ServerBackend(settings).connection()
         metrics = Metrics()
-        log = KafkaLog(connection)
-        context = WorkerContext(settings, log, Producer(connection), reader, metrics=metrics)
+        context = WorkerContext(settings, log, writer, reader, metrics=metrics)
         agent_type = counting_agent(agent_class(name), counter)
         agent = agent_type(domain, stores[domain.name], context)
         apps = [role_app(settings, log, agent, metrics)]
         async with scraped(HealthServer(metrics, apps).served("127.0.0.1", 0)):
             await run_apps(apps, counter.stop)
+
+
+def write_counted(task: ContenderTask, counter: RunCounter, described: dict[str, str]) -> None:
+    """Write the result of a run; its settings are those `described` and what all runs share."""
     clock = counter.clock
+    shared = {
+        "chunk": str(task.chunk),
+        "event loop": type(asyncio.get_running_loop()).__module__.split(".")[0],
+        "metrics": "scraped each second" if is_scraped() else "not scraped",
+    }
     write_result(
-        Result(
-            task.records,
-            clock.seconds,
-            clock.cpu,
-            counter.value_bytes,
-            _describe_settings(name, settings),
-        )
+        Result(task.records, clock.seconds, clock.cpu, counter.value_bytes, shared | described)
     )
 
 
 def _describe_settings(name: str, settings: Settings) -> dict[str, str]:
     return {
-        "chunk": str(settings.chunk_records),
         "fetch": "1 MiB" if settings.chunk_records <= 5000 else "4 MiB",
         "acks": "all, transactional",
         "isolation": "read_committed",
         "compression": "none",
-        "event loop": type(asyncio.get_running_loop()).__module__.split(".")[0],
-        "metrics": "scraped each second" if is_scraped() else "not scraped",
     } | ({"write concern": "majority, journal"} if name != "relay" else {})

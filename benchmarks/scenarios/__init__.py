@@ -8,6 +8,9 @@ from benchmarks.scenarios import (
     bus,
     command,
     documents,
+    file_append,
+    file_relay,
+    file_snapshot,
     fold,
     http_command,
     idle,
@@ -40,6 +43,9 @@ ALL = [
     documents.SCENARIO,
     *bus.SCENARIOS,
     idle.SCENARIO,
+    file_append.SCENARIO,
+    file_snapshot.SCENARIO,
+    file_relay.SCENARIO,
 ]
 
 

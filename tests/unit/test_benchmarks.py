@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import sys
+from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 import msgspec
 import pytest
 
-from benchmarks import runner, scenario, scenarios
+from benchmarks import runner, scenario, scenarios, servers
 from benchmarks.contenders.task import ContenderTask, Result, Stopwatch
 from benchmarks.environment import read_variable
 from benchmarks.results import Comparison, ScenarioResults, measure_value, spread
@@ -162,6 +163,17 @@ def test_without_names_a_short_run_has_fewer_scenarios(
 ) -> None:
     monkeypatch.setenv("SHORT", short)
     assert scenarios.select("") == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "starts"), [("file-append,file-relay", False), ("file-append,relay", True)]
+)
+def test_servers_are_started_where_a_scenario_needs_them(
+    names: str, starts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(servers, "provide_servers", lambda: nullcontext(SERVERS))
+    with servers.provide_needed(scenarios.select(names)) as provided:
+        assert (provided == SERVERS) is starts
 
 
 @pytest.mark.parametrize(
