@@ -11,18 +11,13 @@ _VARIANT = re.compile(
 )
 
 
-def parse_time(value: object) -> datetime:
-    """Parse a time, in UTC, cut to whole milliseconds. Without an offset it is taken as UTC.
+def read_time(value: object) -> datetime:
+    """Read a time as it is written: with its offset, or without one.
 
     Reads ISO 8601 (with `T` or a space; a date alone is its midnight), the same with `/` or `.` in
     the date, and `UTC` or `GMT` as offset. Day-first and month-first dates are refused, since
     they can't be told apart. ValueError gives the reason.
     """
-    return in_utc(read_time(value), UTC)
-
-
-def read_time(value: object) -> datetime:
-    """Read a time as `parse_time` does, as it is written: with its offset, or without one."""
     if value is None or value == "":
         raise ValueError("is missing" if value is None else "is empty")
     if not isinstance(value, str):

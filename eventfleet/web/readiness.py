@@ -43,10 +43,6 @@ class Readiness:
         self._looked_at = float("-inf")
         self._found: dict[str, Fault] = {}
 
-    async def unready(self) -> list[str]:
-        """Returns the names of the servers that do not answer, or refuse."""
-        return [*await self.faults()]
-
     async def faults(self) -> Mapping[str, Fault]:
         """Returns what is wrong with each server that does not answer, or refuses."""
         async with self._looking:

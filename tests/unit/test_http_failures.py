@@ -272,7 +272,7 @@ async def test_the_service_checks_each_server_that_its_domains_need(
             for each in domains
         }
         async with server_checks.server_checks(Settings(), services) as checks:
-            assert await readiness.Readiness(checks).unready() == needed
+            assert [*await readiness.Readiness(checks).faults()] == needed
 
 
 async def test_a_server_is_not_ready_while_it_answers_and_refuses_writes(
@@ -284,7 +284,7 @@ async def test_a_server_is_not_ready_while_it_answers_and_refuses_writes(
         unused: Any = None
         services = {"orders": DomainServices(orders, unused, unused, shop.memory.events, unused)}
         async with server_checks.server_checks(Settings(), services) as checks:
-            assert await readiness.Readiness(checks).unready() == ["Redis"]
+            assert [*await readiness.Readiness(checks).faults()] == ["Redis"]
             monkeypatch.setattr(shop.memory.events.registry, "check_writable", refuse)
             found = await readiness.Readiness(checks).faults()
             assert {name: fault.kind for name, fault in found.items()} == dict.fromkeys(
@@ -302,9 +302,9 @@ async def test_a_server_is_not_ready_while_it_refuses_the_calls_of_commands(
         unused: Any = None
         services = {"bank": DomainServices(bank, unused, unused, shop.memory.events, unused)}
         async with server_checks.server_checks(Settings(), services) as checks:
-            assert await readiness.Readiness(checks).unready() == ["Kafka"]
+            assert [*await readiness.Readiness(checks).faults()] == ["Kafka"]
             refused["Kafka"] = []
-            assert await readiness.Readiness(checks).unready() == []
+            assert [*await readiness.Readiness(checks).faults()] == []
 
 
 def test_the_command_line_tells_the_id() -> None:
