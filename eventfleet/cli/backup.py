@@ -29,5 +29,6 @@ def backup(copy: Path, data: Path | None) -> None:
             "the settings name servers, which are copied as docs/guides/back-up-and-restore.md says"
         )
     path = data_file(settings)
-    back_up(path, copy)
-    click.echo(f"{path} is copied to {copy} ({copy.stat().st_size / 1_000_000:,.1f} MB)")
+    events, size = back_up(path, copy), copy.stat().st_size
+    each = f", {size / events:,.0f} bytes per event" if events else ""
+    click.echo(f"{path} is copied to {copy} ({size / 1_000_000:,.1f} MB{each})")

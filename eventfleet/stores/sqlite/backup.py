@@ -14,9 +14,10 @@ BESIDE = ("-journal", "-wal", "-shm")
 """What SQLite keeps beside a file, by the ends of the names."""
 
 
-def back_up(path: Path, copy: Path) -> None:
+def back_up(path: Path, copy: Path) -> int:
     """Copy all that is committed to a new file, which appears under its name once it is on the
-    disk. Writers go on; a process that opens the copy begins a new incarnation.
+    disk; return how many events it has had. Writers go on; a process that opens the copy begins a
+    new incarnation.
 
     Misconfigured: a file of that name is there, its folder is not, or `path` is no file of ours.
     ServerUnavailable: the disk is full, or fails. Nothing is left then.
@@ -32,10 +33,11 @@ def back_up(path: Path, copy: Path) -> None:
         os.close(os.open(part, os.O_CREAT | os.O_EXCL, path.stat().st_mode & 0o666))
         with translate_errors(copy):
             _copy_pages(path, part)
-            _mark(part)
+            events = _mark(part)
         _require_absent(copy)
         part.rename(copy)
         _sync_folder(copy.parent)
+        return events
     except OSError as error:
         raise translated(copy, error) from error
     finally:
@@ -59,11 +61,12 @@ def _copy_pages(path: Path, part: Path) -> None:
                 backup.step(STEP_PAGES)
 
 
-def _mark(part: Path) -> None:
-    """Mark the file as a copy that has no incarnation of its own yet, and sync it."""
+def _mark(part: Path) -> int:
+    """Mark the file as a copy that has no incarnation of its own yet, and sync it; count events."""
     with closing(open_file(part)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
         connection.execute("UPDATE file SET incarnation = '', inode = NULL")
+        return int(connection.execute("SELECT coalesce(max(seq), 0) FROM events").get)
 
 
 def _sync_folder(folder: Path) -> None:
