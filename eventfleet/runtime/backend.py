@@ -64,8 +64,9 @@ class Backend(Protocol):
 
     def reader(self) -> LogReader: ...
 
-    def writer(self, timeout: float | None = None) -> LogWriter:
-        """`timeout` in seconds bounds each call, where the settings allow more."""
+    def writer(self, timeout: float | None = None, *, is_awaited: bool = True) -> LogWriter:
+        """`timeout` in seconds bounds each call, where the settings allow more. `is_awaited`:
+        whether somebody waits for what is produced."""
 
     def partition_writer(self, group: str, topic: str, partition: int) -> PartitionWriter:
         """Make the writer of a group that has no members."""

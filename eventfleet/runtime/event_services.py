@@ -108,7 +108,7 @@ async def decider(
     async with AsyncExitStack() as stack:
         backend, clock = connections.backend(settings), SystemClock()
         await stack.enter_async_context(backend.opened())
-        writer = backend.writer(patience(settings))
+        writer = backend.writer(patience(settings), is_awaited=not domain.synchronous)
         stack.push_async_callback(writer.close)
         if domain.synchronous:
             manager = _manager(settings, domain, opened, writer, decider_metrics, cache, announce)

@@ -80,13 +80,9 @@ class FileBackend:
                 pass
 
     async def check_log(self) -> None:
-        """Check nothing: the file is open."""
+        """Check nothing: the file is open, and the markers are in this process."""
 
-    async def check_stores(self) -> None:
-        """Check nothing: the file is open."""
-
-    async def check_markers(self) -> None:
-        """Check nothing: they are in this process."""
+    check_stores = check_markers = check_log
 
     # The log
 
@@ -96,8 +92,8 @@ class FileBackend:
     def reader(self) -> LogReader:
         return SqliteReader(self.database)
 
-    def writer(self, timeout: float | None = None) -> LogWriter:
-        return SqliteProducer(self.database)
+    def writer(self, timeout: float | None = None, *, is_awaited: bool = True) -> LogWriter:
+        return SqliteProducer(self.database, gathers=not is_awaited)
 
     def partition_writer(self, group: str, topic: str, partition: int) -> PartitionWriter:
         return SqliteTransactionalWriter(self.database, group, topic, partition)

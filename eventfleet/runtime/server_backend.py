@@ -110,7 +110,7 @@ class ServerBackend:
     def reader(self) -> LogReader:
         return Reader(self.connection())
 
-    def writer(self, timeout: float | None = None) -> LogWriter:
+    def writer(self, timeout: float | None = None, *, is_awaited: bool = True) -> LogWriter:
         connection = self.connection()
         seconds = connection.timeout if timeout is None else min(connection.timeout, timeout)
         return Producer(replace(connection, timeout=seconds))

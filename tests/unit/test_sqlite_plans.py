@@ -61,7 +61,7 @@ class Statements:
     """What the connections of a file have run."""
 
     def __init__(self, database: Database) -> None:
-        self._connections = database._reader, database._writer
+        self._connections = *database._readers, database._writer
         self._file = database.path
         self._run: list[tuple[str, Any]] = []
         self.steps = 0

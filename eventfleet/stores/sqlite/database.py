@@ -1,12 +1,14 @@
-"""Database: one file, written by one thread and read by another."""
+"""Database: one file, written by one thread and read by others."""
 
 import asyncio
-import queue
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager, suppress
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -14,18 +16,22 @@ import apsw
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.leases import Leases
 from eventfleet.stores.sqlite.backup import back_up
+from eventfleet.stores.sqlite.calls import Action, Call, Calls, Job, run_soon
 from eventfleet.stores.sqlite.database_file import connect, connect_reader, locked, rewrite_log
 from eventfleet.stores.sqlite.errors import translated
+from eventfleet.stores.timeout import Timeout
 
 T = TypeVar("T")
 
 MAX_GROUP_JOBS = 200
 MAX_WAITING_JOBS = 10_000
+GATHER_SECONDS = 0.001
+"""How long a write that nobody waits for may wait for another: so a caller's next event and the
+record of the last one are committed together."""
+READERS = 4
+"""Threads, so that a few long reads hold up no other."""
 CHECKPOINT_PAGES = 1_000
 """The length of the log from which on its pages are moved to their places."""
-
-Job = Callable[[apsw.Connection], T]
-"""What is done within one transaction; it may run in a group with others."""
 
 
 class WrittenTopics(NamedTuple):
@@ -37,12 +43,6 @@ class WrittenTopics(NamedTuple):
     def clear(self) -> None:
         self.topics.clear()
         self.awaited.clear()
-
-
-class _WriteJob(NamedTuple):
-    run: Job[Any]
-    result: Future[Any]
-    is_synced: bool
 
 
 class Database:
@@ -58,31 +58,30 @@ class Database:
         self.incarnation: str = writer.execute("SELECT incarnation FROM file").get
         self.leases = Leases()
         """By domain and name: no other process can hold one."""
-        self._writer, self._reader = writer, connect_reader(path)
-        self._jobs: queue.Queue[_WriteJob | None] = queue.Queue(MAX_WAITING_JOBS)
-        self._reads = ThreadPoolExecutor(1, thread_name_prefix="sqlite-reader")
+        self._writer, self._readers = writer, [connect_reader(path) for _ in range(READERS)]
+        self._writes: Calls = SimpleQueue()
+        self._reads: Calls = SimpleQueue()
         self._log_pages, self._has_lost_writes = 0, False
         writer.set_wal_hook(self._note_log_pages)
         self._watchers: set[_Watcher] = set()
         self.written = WrittenTopics(set(), set())
         """Of the jobs of the group being committed."""
-        self._thread = threading.Thread(
-            target=self._write_groups, name="sqlite-writer", daemon=True
-        )
-        self._thread.start()
+        loops: list[Action] = [self._write_groups]
+        loops += [partial(self._run_reads, each) for each in self._readers]
+        self._threads = [
+            threading.Thread(target=each, name="sqlite", daemon=True) for each in loops
+        ]
+        for thread in self._threads:
+            thread.start()
 
-    async def write(self, job: Job[T], *, sync: bool = True) -> T:
+    async def write(self, job: Job[T], *, sync: bool = True, gather: bool = False) -> T:
         """Run a job in a transaction; return what it returns once that is committed.
 
         Without `sync` the commit may be lost with the power, though never alone: only with all that
-        came after it. ServerUnavailable: it is not known to be committed.
+        came after it. With `gather` it waits a moment for others, to be committed with them.
+        ServerUnavailable: it is not known to be committed.
         """
-        result: Future[T] = Future()
-        try:
-            self._jobs.put_nowait(_WriteJob(job, result, sync))
-        except queue.Full:
-            raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} writes wait") from None
-        return await self._wait(result)
+        return await self._call(self._writes, job, sync, gather)
 
     async def sync(self) -> None:
         """Return once all that was committed before is on the disk."""
@@ -90,7 +89,7 @@ class Database:
 
     async def read(self, job: Job[T]) -> T:
         """Run a job that only reads, on what is committed at one moment."""
-        return await self._wait(self._reads.submit(self._run_read, job))
+        return await self._call(self._reads, job)
 
     @contextmanager
     def watching(
@@ -108,49 +107,69 @@ class Database:
         finally:
             self._watchers.discard(watcher)
 
-    async def back_up(self, copy: Path) -> None:
+    async def back_up(self, copy: Path) -> int:
         """Copy all that is committed to a new file; see `back_up`."""
-        await asyncio.to_thread(back_up, self.path, copy)
+        return await asyncio.to_thread(back_up, self.path, copy)
 
     def close(self) -> None:
         """Finish what waits, and close the file."""
-        self._jobs.put(None)
-        self._thread.join()
-        self._reads.shutdown()
-        self._reader.close()
-        self._writer.close()
+        for calls in (self._writes, *[self._reads] * READERS):
+            calls.put(None)
+        for thread in self._threads:
+            thread.join()
+        for connection in (*self._readers, self._writer):
+            connection.close()
 
-    async def _wait(self, result: Future[T]) -> T:
+    async def _call(
+        self, calls: Calls, job: Job[T], is_synced: bool = False, may_gather: bool = False
+    ) -> T:
+        if calls.qsize() >= MAX_WAITING_JOBS:
+            raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} calls wait")
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
         try:
-            async with asyncio.timeout(self._timeout):
-                return await asyncio.wrap_future(result)
+            with Timeout(self._timeout):
+                calls.put(Call(job, is_synced, may_gather, loop, result))
+                return await result
         except TimeoutError:
             raise ServerUnavailable(f"{self.path}: no answer in {self._timeout:g} s") from None
 
-    def _run_read(self, job: Job[T]) -> T:
-        try:
-            with self._reader:
-                found = job(self._reader)
-        except apsw.Error as error:
-            raise translated(self.path, error) from error
-        return found
+    def _run_reads(self, reader: apsw.Connection) -> None:
+        while (call := self._reads.get()) is not None:
+            value, error = None, None
+            try:
+                with reader:
+                    value = call.run(reader)
+            except apsw.Error as failure:
+                error = translated(self.path, failure)
+            except BaseException as failure:
+                error = failure
+            run_soon(call.loop, [partial(call.end, value, error)])
 
     def _write_groups(self) -> None:
-        while (job := self._jobs.get()) is not None:
-            group, closing = [job], False
-            with suppress(queue.Empty):
-                while len(group) < MAX_GROUP_JOBS and not closing:
-                    if (more := self._jobs.get_nowait()) is None:
-                        closing = True
-                    else:
-                        group.append(more)
-            # Who stopped waiting is not served: so a result is set on none but running futures.
-            self._write_group(
-                [each for each in group if each.result.set_running_or_notify_cancel()]
-            )
+        while group := self._next_group():
+            # Who stopped waiting is not served.
+            self._write_group([each for each in group if not each.result.cancelled()])
             self._checkpoint()
-            if closing:
-                return
+
+    def _next_group(self) -> list[Call]:
+        """Return what waits to be written, once something does; nothing: the file is closed."""
+        group: list[Call] = []
+        call, latest = self._writes.get(), time.monotonic() + GATHER_SECONDS
+        while call is not None:
+            group.append(call)
+            if not call.may_gather:
+                latest = 0.0
+            if len(group) == MAX_GROUP_JOBS:
+                return group
+            left = latest - time.monotonic()
+            try:
+                call = self._writes.get(left > 0, max(left, 0))
+            except Empty:
+                return group
+        if group:
+            self._writes.put(None)
+        return group
 
     def _note_log_pages(self, _: apsw.Connection, name: str, pages: int) -> int:
         self._log_pages = pages
@@ -165,7 +184,7 @@ class Database:
         except apsw.Error as error:  # the next one does it
             self._has_lost_writes = isinstance(error, apsw.IOError)
 
-    def _write_group(self, group: list[_WriteJob]) -> None:
+    def _write_group(self, group: list[Call]) -> None:
         try:
             self._roll_back()
             if self._has_lost_writes:
@@ -175,25 +194,32 @@ class Database:
             mode = "FULL" if any(each.is_synced for each in group) else "NORMAL"
             self._writer.execute(f"PRAGMA synchronous = {mode}")
             self._writer.execute("BEGIN IMMEDIATE")
-            outcomes = [(each.result, *self._run_write(each.run)) for each in group]
+            outcomes = [(each, *self._run_write(each.run)) for each in group]
             self._writer.execute("COMMIT")
         except BaseException as error:
             self._has_lost_writes |= isinstance(error, apsw.IOError)
             with suppress(apsw.Error):  # the next group rolls back what this one leaves
                 self._roll_back()
-            for each in group:
-                each.result.set_exception(translated(self.path, error))
-            return
-        for result, value, failure in outcomes:
-            if failure is None:
-                result.set_result(value)
-            else:
-                result.set_exception(failure)
-        for watcher in tuple(self._watchers):
+            self._tell([(each, None, translated(self.path, error)) for each in group], ())
+        else:
+            self._tell(outcomes, tuple(self._watchers))
+
+    def _tell(
+        self,
+        outcomes: Iterable[tuple[Call, Any, BaseException | None]],
+        watchers: Iterable["_Watcher"],
+    ) -> None:
+        """Wake each loop once."""
+        actions: dict[asyncio.AbstractEventLoop, list[Action]] = defaultdict(list)
+        for call, value, error in outcomes:
+            actions[call.loop].append(partial(call.end, value, error))
+        for watcher in watchers:
             if watcher.topic is None or watcher.topic in self.written.topics:
-                watcher.notify(watcher.changed)
+                actions[watcher.loop].append(watcher.changed.set)
             if watcher.topic in self.written.awaited:
-                watcher.notify(watcher.awaited)
+                actions[watcher.loop].append(watcher.awaited.set)
+        for loop, own in actions.items():
+            run_soon(loop, own)
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
@@ -224,27 +250,17 @@ class _Watcher(NamedTuple):
     awaited: asyncio.Event
     topic: str | None
 
-    def notify(self, event: asyncio.Event) -> None:
-        with suppress(RuntimeError):  # its loop has ended
-            self.loop.call_soon_threadsafe(event.set)
-
 
 class _Opened:
     """A database, and how many have it open in this process."""
 
     def __init__(self, path: Path, timeout: float) -> None:
         self.users = 0
-        self._lock = locked(path)
-        self._lock.__enter__()
-        try:
+        with ExitStack() as stack:
+            stack.enter_context(locked(path))
             self.database = Database(path, connect(path), timeout)
-        except BaseException:
-            self._lock.__exit__(None, None, None)
-            raise
-
-    def close(self) -> None:
-        self.database.close()
-        self._lock.__exit__(None, None, None)
+            stack.callback(self.database.close)
+            self.close = stack.pop_all().close
 
 
 _opened: dict[Path, _Opened] = {}

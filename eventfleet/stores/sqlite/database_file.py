@@ -84,7 +84,7 @@ def connect_reader(path: Path) -> apsw.Connection:
     """Open the file that a writer has open, to read it."""
     with translate_errors(path):
         connection = open_file(path)
-        connection.execute("PRAGMA query_only = ON")
+        connection.execute(f"PRAGMA query_only = ON; PRAGMA cache_size = -{CACHE_KIBIBYTES // 4}")
     return connection
 
 

@@ -248,14 +248,14 @@ class SqliteEvents:
         return int(count)
 
     async def unplaced(self, ranges: Collection[VersionRange]) -> list[EventRecord]:
-        found: list[EventRecord] = []
-        for aggregate_id, after, up_to in sorted(ranges):
-            found += await self._select(
-                "unplaced IS NOT NULL AND aggregate_id = ? AND version > ? AND version <= ?"
-                " ORDER BY version",
-                *(aggregate_id, after, up_to),
-            )
-        return found
+        where = "unplaced IS NOT NULL AND aggregate_id = ? AND version > ? AND version <= ?"
+        return await self._database.read(
+            lambda connection: [
+                event
+                for each in sorted(ranges)
+                for event in self._table.select(connection, f"{where} ORDER BY version", *each)
+            ]
+        )
 
     async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
         def run(connection: apsw.Connection) -> list[EventRecord]:

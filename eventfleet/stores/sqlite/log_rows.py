@@ -80,7 +80,7 @@ class Appending:
             [(end, id) for id, end in self._ends.items()],
         )
         self._written.topics.update(self._topics)
-        self._written.awaited.update(each.topic for each in records if _is_awaited(each))
+        self._written.awaited.update(each.topic for each in records if is_awaited(each))
         return positions
 
     def _check_sizes(self, records: Sequence[ProducerRecord]) -> None:
@@ -199,7 +199,7 @@ def read_page(
     return page
 
 
-def _is_awaited(record: ProducerRecord) -> bool:
+def is_awaited(record: ProducerRecord) -> bool:
     """Return whether a record seems to name a channel where somebody waits for it."""
     return record.value is not None and REPLY_TO in record.value
 
