@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,11 +20,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eventfleet.cli import main
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
+from tests.acceptance.program import run_program, start_program
 
 ROOT = Path(__file__).parents[2]
 HASTY_PATH = os.pathsep.join([str(ROOT / "tests" / "acceptance" / "hasty"), str(ROOT)])
 """PYTHONPATH of processes that doubt an offset for seconds, not for a minute."""
-COMMAND = [sys.executable, "-m", "eventfleet.cli"]
 TIMEOUT_SECONDS = 120.0
 SOURCES = {"append": "events", "snapshot": "stored", "relay": "stored"}
 HEALTH_SERVER_LINE = "metrics, liveness and readiness: "
@@ -37,15 +35,7 @@ class Worker:
 
     def __init__(self, roles: tuple[str, ...], environment: Mapping[str, str], log: Path) -> None:
         self.roles, self.log = roles, log
-        with log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*COMMAND, "worker", *roles],
-                env=environment,
-                cwd=log.parent,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = start_program(["worker", *roles], environment, log.parent, log)
 
     def output(self) -> str:
         return self.log.read_text(errors="replace")
@@ -142,14 +132,7 @@ class Fleet:
 
     def run(self, *arguments: str, status: int = 0) -> str:
         """The output of a command; it must end with this status."""
-        done = subprocess.run(
-            [*COMMAND, *arguments],
-            env=self.environment,
-            cwd=self.folder,
-            capture_output=True,
-            text=True,
-            timeout=self.COMMAND_SECONDS,
-        )
+        done = run_program(arguments, self.environment, self.folder, self.COMMAND_SECONDS)
         assert done.returncode == status, done.stdout + done.stderr
         return done.stdout
 

@@ -1,6 +1,5 @@
 """A process of `eventfleet serve`, and clients of it."""
 
-import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any
 import httpx
 
 from eventfleet.runtime.settings import PREFIX
-from tests.acceptance.fleet import COMMAND, TIMEOUT_SECONDS
+from tests.acceptance.fleet import TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
+from tests.acceptance.program import start_program
 
 
 class HttpService:
@@ -18,15 +18,8 @@ class HttpService:
 
     def __init__(self, environment: Mapping[str, str], folder: Path, *names: str) -> None:
         self.log = folder / "service.log"
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*COMMAND, "serve", *names],
-                env={f"{PREFIX}HTTP_PORT": "0", **environment},
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        own = {f"{PREFIX}HTTP_PORT": "0", **environment}
+        self.process = start_program(["serve", *names], own, folder, self.log)
 
     def said(self) -> str:
         return self.log.read_text(errors="replace")

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.fleet import COMMAND, TIMEOUT_SECONDS, Fleet
+from tests.acceptance.fleet import TIMEOUT_SECONDS, Fleet
 from tests.acceptance.kafka_by_hand import NewRecord
+from tests.acceptance.program import COMMAND
 
 MODULE = """
 from msgspec.structs import replace

@@ -1,6 +1,5 @@
 """Keeps a fleet's workers running as a cluster would: a worker that has ended is started again."""
 
-import os
 import random
 import signal
 import time
@@ -100,7 +99,8 @@ class FleetSupervisor:
 def freeze(worker: Worker) -> None:
     """Stop the process where it is (SIGSTOP)."""
     worker.process.send_signal(signal.SIGSTOP)
-    os.waitid(os.P_PID, worker.process.pid, os.WSTOPPED)
+    state = Path(f"/proc/{worker.process.pid}/stat")
+    wait_for(lambda: state.read_text().rpartition(")")[2].split()[0] == "T", "it to stand still")
 
 
 def thaw(worker: Worker) -> None:

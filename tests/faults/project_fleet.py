@@ -15,8 +15,9 @@ from eventfleet.model.view_functions import row_id
 from eventfleet.model.views import Row
 from eventfleet.queries import Querier, Settings, ViewNotBuilt, querier
 from eventfleet.runtime.settings import PREFIX
-from tests.acceptance.fleet import COMMAND, TIMEOUT_SECONDS
+from tests.acceptance.fleet import TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
+from tests.acceptance.program import COMMAND
 from tests.faults.fleet_oracle import settle
 from tests.faults.fleet_supervisor import FleetSupervisor, OrderFleet
 

@@ -1,7 +1,6 @@
 """Reads of one's own writes, over HTTP: written by one service process, read by another."""
 
 import asyncio
-import subprocess
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
@@ -14,8 +13,9 @@ import aiohttp
 import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
-from tests.acceptance.fleet import COMMAND, ROOT, TIMEOUT_SECONDS
+from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
+from tests.acceptance.program import start_program
 
 CALLERS = 40
 SECONDS = 60
@@ -33,15 +33,7 @@ class ReadService:
 
     def __init__(self, fleet: CommandFleet) -> None:
         self._log = fleet.folder / f"service-{next(_numbers)}.log"
-        with self._log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [*COMMAND, "serve"],
-                env=fleet.environment,
-                cwd=fleet.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        self.process = start_program(["serve"], fleet.environment, fleet.folder, self._log)
 
     def address(self) -> str:
         """Empty until it is ready."""
