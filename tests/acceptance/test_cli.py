@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -25,8 +24,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.topics.names import Topics
 from tests.acceptance.printed_rows import MODULE, rows
-
-COMMAND = Path(sysconfig.get_path("scripts"), "eventfleet")
+from tests.acceptance.program import Program, run_program, start_program
 
 
 @dataclass(frozen=True)
@@ -45,14 +43,7 @@ class CliShell:
         return CliShell(self.folder, self.variables | variables)
 
     def run(self, *arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [COMMAND, *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            capture_output=True,
-            timeout=seconds,
-        )
+        return run_program(arguments, self.environment, self.folder, seconds)
 
     def json(self, *arguments: str) -> Any:
         done = self.run(*arguments, "--json")
@@ -63,14 +54,7 @@ class CliShell:
     @contextmanager
     def started(self, *arguments: str) -> Iterator["Started"]:
         log = self.folder / f"{uuid.uuid4().hex}.log"
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [COMMAND, *arguments],
-                cwd=self.folder,
-                env=self.environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        process = start_program(arguments, self.environment, self.folder, log)
         try:
             yield Started(process, log)
         finally:
@@ -80,7 +64,7 @@ class CliShell:
 
 @dataclass(frozen=True)
 class Started:
-    process: "subprocess.Popen[bytes]"
+    process: Program
     log: Path
 
     def output(self) -> str:
