@@ -20,7 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from eventfleet.cli import main
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
-from tests.acceptance.program import run_program, start_program
+from tests.program import run_program, start_program
 
 ROOT = Path(__file__).parents[2]
 HASTY_PATH = os.pathsep.join([str(ROOT / "tests" / "acceptance" / "hasty"), str(ROOT)])

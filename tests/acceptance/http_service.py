@@ -10,7 +10,7 @@ import httpx
 from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.fleet import TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.program import start_program
+from tests.program import start_program
 
 
 class HttpService:

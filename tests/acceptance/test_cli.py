@@ -24,7 +24,7 @@ from eventfleet.stores.kafka.connection import Connection
 from eventfleet.stores.kafka.reader import Reader
 from eventfleet.topics.names import Topics
 from tests.acceptance.printed_rows import MODULE, rows
-from tests.acceptance.program import Program, run_program, start_program
+from tests.program import Program, run_program, start_program
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.http_service import HttpService, sent, serving
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.logged_case import CASE, TYPES, snapshots, state
-from tests.acceptance.program import COMMAND
+from tests.program import COMMAND
 from tests.unit.http_fixture import AUDIENCE, token
 
 DOMAINS = "eventfleet.domains.process_log,eventfleet.domains.orders,eventfleet.domains.bank"

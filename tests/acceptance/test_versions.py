@@ -9,7 +9,7 @@ import pytest
 
 from tests.acceptance.fleet import TIMEOUT_SECONDS, Fleet
 from tests.acceptance.kafka_by_hand import NewRecord
-from tests.acceptance.program import COMMAND
+from tests.program import COMMAND
 
 MODULE = """
 from msgspec.structs import replace

@@ -17,9 +17,9 @@ from eventfleet.queries import Querier, Settings, ViewNotBuilt, querier
 from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.fleet import TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.program import COMMAND
 from tests.faults.fleet_oracle import settle
 from tests.faults.fleet_supervisor import FleetSupervisor, OrderFleet
+from tests.program import COMMAND
 
 PLACES = ("append-1", "project-1", "project-2", "project-3")
 RANKS = {

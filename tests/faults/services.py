@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.faults.command_oracle import read_answers
 from tests.faults.command_senders import CommandAnswer, SenderPlan, SentCommand
+from tests.program import ForkedProgram
 
 Servers = tuple[str, str, str]
 UNDECIDED = ("unavailable", "conflict")
@@ -23,22 +22,17 @@ class SenderProcess:
 
     def __init__(self, fleet: CommandFleet, plan: SenderPlan) -> None:
         self.outcomes = Path(plan.outcomes)
-        self.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.faults.command_senders",
-                msgspec.json.encode(plan).decode(),
-            ],
-            env=os.environ | fleet.environment,
-            stderr=subprocess.PIPE,
-            text=True,
+        self._log = self.outcomes.with_name(f"{self.outcomes.name}.log")
+        self.process = ForkedProgram(
+            [msgspec.json.encode(plan).decode()],
+            *(os.environ | fleet.environment, ROOT, self._log),
+            module="tests.faults.command_senders",
         )
 
     def wait(self) -> int:
-        _, errors = self.process.communicate(timeout=TIMEOUT_SECONDS)
-        assert self.process.returncode in (0, -9), errors
-        return self.process.returncode
+        status = self.process.wait(TIMEOUT_SECONDS)
+        assert status in (0, -9), self._log.read_text(errors="replace")
+        return status
 
     def is_alive(self) -> bool:
         return self.process.poll() is None

@@ -15,7 +15,7 @@ import pytest
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
 from tests.acceptance.kafka_by_hand import wait_for
-from tests.acceptance.program import start_program
+from tests.program import start_program
 
 CALLERS = 40
 SECONDS = 60

@@ -2,8 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,11 +9,10 @@ import aiohttp
 import pytest
 
 from eventfleet.runtime.settings import PREFIX, Settings
-from tests.integration.copied_topic import (
-    until,
-)
+from tests.acceptance.fleet import ROOT
+from tests.integration.copied_topic import until
+from tests.program import ForkedProgram
 
-COMMAND = [sys.executable, "-m", "tests.integration.copy_role"]
 BOUND = 30
 
 
@@ -30,11 +27,12 @@ class WorkerProcess:
         mine |= {"KAFKA_SESSION_TIMEOUT": mood.get("session", "6")}
         mine |= {"KAFKA_INSTANCE_ID": mood.get("instance_id", "")}
         environment = {PREFIX + name: value for name, value in mine.items()}
-        self.process = subprocess.Popen(
-            [*COMMAND, source, str(url_file), mood.get("fatal_at", ""), mood.get("crash_at", "")],
-            env=os.environ | environment | {"PAUSE": mood.get("pause", "0")},
-            stderr=subprocess.PIPE,
-            text=True,
+        self.log = url_file.with_name(f"{url_file.name}.log")
+        self.process = ForkedProgram(
+            [source, str(url_file), mood.get("fatal_at", ""), mood.get("crash_at", "")],
+            os.environ | environment | {"PAUSE": mood.get("pause", "0")},
+            *(ROOT, self.log),
+            module="tests.integration.copy_role",
         )
 
     async def page(self, path: str) -> tuple[int, str]:
@@ -53,9 +51,9 @@ class WorkerProcess:
         return next(line.split()[-1] for line in lines if line.startswith(name))
 
     async def ended(self) -> tuple[int, str]:
-        """Its status, and what it wrote to standard error."""
-        _, said = await asyncio.to_thread(self.process.communicate, timeout=BOUND)
-        return self.process.returncode, said
+        """Its status, and what it wrote."""
+        status = await asyncio.to_thread(self.process.wait, BOUND)
+        return status, self.log.read_text(errors="replace")
 
 
 Start = Callable[..., WorkerProcess]
@@ -73,4 +71,4 @@ def start(settings: Settings, source: str, tmp_path: Path) -> Iterator[Start]:
     yield started
     for worker in workers:
         worker.process.kill()
-        print(worker.process.communicate()[1])
+        print(worker.log.read_text(errors="replace"))

@@ -3,6 +3,7 @@ import takes longer than most commands do."""
 
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -11,24 +12,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-COMMAND = [sys.executable, "-m", "eventfleet.cli"]
+PROGRAM = "eventfleet.cli"
+COMMAND = [sys.executable, "-m", PROGRAM]
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.acceptance.imported_program"])
+_context.set_forkserver_preload(["tests.imported_program"])
 
 
 class ForkedProgram:
-    """A process of the program, with what tests use of subprocess.Popen."""
+    """A process, with what tests use of subprocess.Popen."""
 
     def __init__(
-        self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path, *outputs: Path
+        self,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path,
+        *outputs: Path,
+        module: str = PROGRAM,
     ) -> None:
-        """`outputs`: the files for its output and for its errors, or one for both."""
-        self.args = [*COMMAND, *arguments]
+        """`outputs`: the files for its output and for its errors, or one for both; `module`: of a
+        test's own program."""
+        self.args = [sys.executable, "-m", module, *arguments]
         for path in outputs:
             path.write_bytes(b"")
         found = [str(each) for each in outputs]
-        given = [*arguments], {**environment}, str(folder), found[0], found[-1]
+        given = module, [*arguments], {**environment}, str(folder), found[0], found[-1]
         self._process = _context.Process(target=_run, args=given, daemon=True)
         self._process.start()
         assert self._process.pid is not None
@@ -103,9 +111,14 @@ def _python_path(environment: Mapping[str, str]) -> list[str]:
 
 
 def _run(
-    arguments: list[str], environment: dict[str, str], folder: str, output: str, errors: str
+    module: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    folder: str,
+    output: str,
+    errors: str,
 ) -> None:
-    """Be a new process of the program."""
+    """Be a new process of a program."""
     for path, number in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_APPEND), number)
     os.chdir(folder)
@@ -113,7 +126,9 @@ def _run(
     os.environ.update(environment)
     time.tzset()
     sys.path[:0] = [folder, *_python_path(environment)]
-    sys.argv = ["eventfleet", *arguments]
-    from eventfleet.cli import main
-
-    main(arguments, prog_name="eventfleet")
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except Exception:
+        sys.excepthook(*sys.exc_info())
+        sys.exit(1)
