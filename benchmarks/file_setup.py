@@ -3,18 +3,29 @@
 TMPDIR names the disk that has it.
 """
 
+import asyncio
 import shutil
-from functools import cache
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
+from typing import Any
 
 import apsw
 
 from benchmarks import data, role_setup
 from benchmarks.contenders.task import ContenderTask
 from benchmarks.scenario import ServerAddresses
+from eventfleet.audit import Auditor
+from eventfleet.fleet import running_roles
+from eventfleet.model.domain import Domain
+from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
+from eventfleet.stores.contracts import EventStore, LogReader, StoresByDomain
+from eventfleet.topics.names import consumer_group
+from eventfleet.workers.agents import ROLES, agent_class
 
+LOOK_SECONDS = 0.05
 SYNCHRONOUS = {1: "NORMAL", 2: "FULL"}
 
 
@@ -63,3 +74,67 @@ async def set_up_role(
 async def verify_role(task: ContenderTask, role: str) -> None:
     """Raise VerificationFailed unless all is in the file and the audit clean."""
     await role_setup.verify_stored(make_settings(task), task, role)
+
+
+async def settle_and_verify(
+    settings: Settings, expected: Sequence[tuple[Domain[Any], int]]
+) -> None:
+    """Let the roles do what is left to do; then raise VerificationFailed unless as many events of
+    each domain are stored, and the audit is clean."""
+    domains = {domain.name: domain for domain, _ in expected}
+    async with (
+        connections.log_reader(settings) as reader,
+        connections.stores(settings, domains) as stores,
+    ):
+        async with running_roles(settings, domains.values()):
+            await settle(settings, domains.values(), reader, stores)
+        for domain, events in expected:
+            auditor = Auditor(
+                domain,
+                stores[domain.name],
+                reader,
+                group_prefix=settings.group_prefix,
+                exactly_once=True,
+            )
+            report = await auditor.run()
+            if not report.clean:
+                found = [*report.violations, *report.problems]
+                raise role_setup.VerificationFailed(f"{domain.name}: {found[:5]}")
+            if report.stored != events:
+                raise role_setup.VerificationFailed(
+                    f"{domain.name}: {report.stored} events are stored, expected {events}"
+                )
+
+
+async def settle(
+    settings: Settings,
+    domains: Iterable[Domain[Any]],
+    reader: LogReader,
+    stores: StoresByDomain,
+) -> None:
+    """Return once the roles, which are running, have done what there was to do."""
+    for domain in domains:
+        events = stores[domain.name].events
+        for partition in range(settings.partitions):
+            await _until(partial(_is_placed, events, partition))
+        for role in ROLES:
+            agent = agent_class(role)
+            if agent.serves(domain):
+                group = consumer_group(settings.group_prefix, domain.name, role)
+                await _until(partial(_has_passed, reader, group, agent.source_of(domain)))
+
+
+async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+    while True:
+        if await condition():
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _is_placed(events: EventStore, partition: int) -> bool:
+    return not await events.sweep(partition, 1)
+
+
+async def _has_passed(reader: LogReader, group: str, topic: str) -> bool:
+    ends = sum(marks.end for marks in (await reader.watermarks(topic)).values())
+    return ends == sum((await reader.committed(group, topic)).values())

@@ -9,6 +9,7 @@ from benchmarks.scenarios import (
     command,
     documents,
     file_append,
+    file_lone,
     file_relay,
     file_snapshot,
     fold,
@@ -46,6 +47,7 @@ ALL = [
     file_append.SCENARIO,
     file_snapshot.SCENARIO,
     file_relay.SCENARIO,
+    file_lone.SCENARIO,
 ]
 
 

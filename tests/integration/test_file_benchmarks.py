@@ -1,15 +1,17 @@
-"""The benchmarks on a fleet's file: a hand-written loop leaves the rows that our role leaves."""
+"""The benchmarks on a fleet's file: loops leave the rows of our roles; no command is lost."""
 
 from importlib import import_module
 from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from benchmarks import data, role_setup, runner
 from benchmarks.contenders.task import ContenderTask
 from benchmarks.file_setup import make_settings
 from benchmarks.scenario import NO_SERVERS, Scenario
+from benchmarks.scenarios import file_lone
 from eventfleet.runtime.file_backend import data_file
 
 PARTITIONS = 2
@@ -56,6 +58,18 @@ async def test_a_loop_leaves_the_rows_of_our_role(
     assert ours[written]
     for name, rows in ours.items():
         assert rows == theirs[name], name
+
+
+async def test_what_lone_and_many_callers_send_is_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_lone, "COMMANDS", 150)
+    monkeypatch.setattr(file_lone, "LONE_COMMANDS", 10)
+    task = await file_lone.prepare(NO_SERVERS, "", 0)
+    result = await runner.run_contender("ours", file_lone.SCENARIO.contenders["eventfleet"], task)
+    assert result.settings == {"journal": "WAL", "synchronous": "FULL"}
+    assert {"p50", "asynchronous_ratio"} <= result.measures.keys()
+    await file_lone.verify(NO_SERVERS, task)
+    with pytest.raises(role_setup.VerificationFailed, match="300 events are stored, expected 301"):
+        await file_lone.verify(NO_SERVERS, replace(task, records=task.records + 1))
 
 
 async def rows_after(scenario: Scenario, module: str) -> dict[str, list[Any]]:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from benchmarks import runner, scenario, scenarios, servers
+from benchmarks.contenders.file_lone_data import Turns
 from benchmarks.contenders.task import ContenderTask, Result, Stopwatch
 from benchmarks.environment import read_variable
 from benchmarks.results import Comparison, ScenarioResults, measure_value, spread
@@ -221,6 +222,13 @@ def test_numbers_of_workers_are_parsed_and_those_beyond_the_partitions_refused()
             parse_counts(context, option, wrong)
 
 
+def test_callers_take_each_of_their_turns_once() -> None:
+    turns = Turns(5)
+    one, other = iter(turns), iter(turns)
+    assert [next(one), next(other), next(other)] == [0, 1, 2]
+    assert [*one, *other] == [3, 4]
+
+
 def test_a_role_run_without_records_has_no_figures() -> None:
     assert RoleRun(2000, 0.5, 0.01, 3 << 20).figures() == ("4,000", "5.0", "3")
     assert RoleRun(0, 0.5, 0.01, 3 << 20).figures() == ("-", "-", "3")
@@ -238,6 +246,7 @@ async def run_code(code: str, task: ContenderTask = TASK, timeout: float = 60.0)
 
 
 WRITES_RESULT = """
+from benchmarks.contenders.file_lone_data import Turns
 from benchmarks.contenders.task import Result, read_task, write_result
 task = read_task()
 write_result(Result(task.records, 1.0, 1.0, {value_bytes}, {{"chunk": task.chunk}}))
