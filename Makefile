@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log,examples.chat
 
-.PHONY: run test check check-python faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers document-growth audit-memory \
+.PHONY: run test check check-python faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers document-growth file-growth audit-memory \
 	check-image check-install check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
@@ -99,6 +99,11 @@ callers: $(VENV)/dev.stamp
 document-growth: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m benchmarks.document_growth
+
+# EVENTS=2000000, CALLS=500: calls on a fleet's file of many events beside a small one, and the file's
+# bytes; some minutes, without servers. TMPDIR names the disk.
+file-growth: $(VENV)/dev.stamp
+	@$(BIN)/python -m benchmarks.file_growth
 
 # EVENTS=5000000; generated, so it needs no servers.
 audit-memory: $(VENV)/dev.stamp

@@ -5,7 +5,6 @@ transaction of `find_one_and_update` and `insert_one`, by turns.
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from itertools import count
 from statistics import median
@@ -20,6 +19,7 @@ from rich.table import Table
 
 from benchmarks.contenders.document_data import User
 from benchmarks.servers import provide_servers
+from benchmarks.timing import in_turns, seconds_of
 from eventfleet.documents import EventSourcedStorage, open_storage
 from eventfleet.stores.mongo.client import open_collection
 from tests.contract.test_mongo_query_growth import CALLS, LARGE, SMALL, filled
@@ -31,22 +31,6 @@ QUERY_REPEATS = 15
 OWN_DOCUMENTS = 4
 MOST_GROWTH, LEAST_SHARE = 1.5, 0.6
 Storage = EventSourcedStorage[User]
-Call = Callable[[int], Awaitable[Any]]
-
-
-async def seconds_of(call: Awaitable[Any]) -> float:
-    started = time.perf_counter()
-    await call
-    return time.perf_counter() - started
-
-
-async def in_turns(calls: tuple[Call, Call], repeats: int) -> tuple[float, float]:
-    """Return the median milliseconds of two calls, made by turns."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for number in range(repeats):
-        for call, taken in zip(calls, times, strict=True):
-            taken.append(await seconds_of(call(number)))
-    return 1000 * median(times[0]), 1000 * median(times[1])
 
 
 # By size

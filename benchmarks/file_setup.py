@@ -21,7 +21,7 @@ from eventfleet.fleet import running_roles
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.contracts import EventStore, LogReader, StoresByDomain
+from eventfleet.stores.contracts import EventStore, LogReader
 from eventfleet.topics.names import consumer_group
 from eventfleet.workers.agents import ROLES, agent_class
 
@@ -82,12 +82,12 @@ async def settle_and_verify(
     """Let the roles do what is left to do; then raise VerificationFailed unless as many events of
     each domain are stored, and the audit is clean."""
     domains = {domain.name: domain for domain, _ in expected}
+    async with running_roles(settings, domains.values()):
+        await settle(settings, domains.values())
     async with (
         connections.log_reader(settings) as reader,
         connections.stores(settings, domains) as stores,
     ):
-        async with running_roles(settings, domains.values()):
-            await settle(settings, domains.values(), reader, stores)
         for domain, events in expected:
             auditor = Auditor(
                 domain,
@@ -106,25 +106,25 @@ async def settle_and_verify(
                 )
 
 
-async def settle(
-    settings: Settings,
-    domains: Iterable[Domain[Any]],
-    reader: LogReader,
-    stores: StoresByDomain,
-) -> None:
+async def settle(settings: Settings, domains: Iterable[Domain[Any]]) -> None:
     """Return once the roles, which are running, have done what there was to do."""
-    for domain in domains:
-        events = stores[domain.name].events
-        for partition in range(settings.partitions):
-            await _until(partial(_is_placed, events, partition))
-        for role in ROLES:
-            agent = agent_class(role)
-            if agent.serves(domain):
-                group = consumer_group(settings.group_prefix, domain.name, role)
-                await _until(partial(_has_passed, reader, group, agent.source_of(domain)))
+    named = {domain.name: domain for domain in domains}
+    async with (
+        connections.log_reader(settings) as reader,
+        connections.stores(settings, named) as stores,
+    ):
+        for name, domain in named.items():
+            for partition in range(settings.partitions):
+                await until(partial(_is_placed, stores[name].events, partition))
+            for role in ROLES:
+                agent = agent_class(role)
+                if agent.serves(domain):
+                    group = consumer_group(settings.group_prefix, name, role)
+                    await until(partial(_has_passed, reader, group, agent.source_of(domain)))
 
 
-async def _until(condition: Callable[[], Awaitable[bool]]) -> None:
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Return once a condition holds."""
     while True:
         if await condition():
             return

@@ -6,13 +6,15 @@ import sys
 from contextlib import nullcontext
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 
 import click
 import msgspec
 import pytest
+from rich.table import Table
 
-from benchmarks import runner, scenario, scenarios, servers
+from benchmarks import file_growth, runner, scenario, scenarios, servers
 from benchmarks.contenders.file_lone_data import Turns
 from benchmarks.contenders.task import ContenderTask, Result, Stopwatch
 from benchmarks.environment import read_variable
@@ -20,6 +22,8 @@ from benchmarks.results import Comparison, ScenarioResults, measure_value, sprea
 from benchmarks.runner import ContenderFailed, rotate
 from benchmarks.scale import RoleRun, parse_counts, parse_roles
 from benchmarks.scenario import Goal, Scenario, ServerAddresses
+from eventfleet.model.command_rules import START, Emits
+from eventfleet.topics.event import EventRecord
 
 ROOT = Path(__file__).parents[2]
 OURS, PEER = "ours", "the peer"
@@ -227,6 +231,43 @@ def test_callers_take_each_of_their_turns_once() -> None:
     one, other = iter(turns), iter(turns)
     assert [next(one), next(other), next(other)] == [0, 1, 2]
     assert [*one, *other] == [3, 4]
+
+
+def test_a_call_that_takes_longer_in_a_large_file_is_marked() -> None:
+    table = Table("call", "small file", "large file", "ratio")
+    assert file_growth.add_growth(table, "a command", 1.0, 1.3)
+    assert not file_growth.add_growth(table, "a query", 1.0, 1.31)
+    assert [*table.columns[3].cells] == ["1.30", "1.31 above 1.3"]
+
+
+def test_the_bytes_of_a_log_are_divided_among_its_topics() -> None:
+    tables = {"events": 500, "snapshots": 90, "log_records": 900, "log_partitions": 100, "file": 10}
+    topics = {"orders.events": 4.0, "orders.stored": 4.0, "shipping": 1.0, "finance": 1.0}
+    assert file_growth.divide_bytes(tables, topics, 1_700) == {
+        "the file, with the log": 1_700,
+        "the file, without the log": 700,
+        "events and their indexes": 500,
+        "snapshots": 90,
+        "log: events": 400,
+        "log: stored": 400,
+        "log: snapshots": 0,
+        "log: routes": 200,
+    }
+
+
+def test_a_file_is_filled_with_the_chains_of_events_that_commands_make() -> None:
+    count = len(file_growth.sample_events()) + 500
+    events = [*islice(file_growth.generate_events(), count)]
+    assert len({event.id for event in events}) == count
+    rules = [each for each in file_growth.shop.commands if isinstance(each, Emits)]
+    latest: dict[str, EventRecord] = {}
+    for event in events:
+        before = latest.get(event.aggregate_id)
+        (allowed,) = (each.allowed for each in rules if each.type == event.type)
+        assert event.prev == (before.id if before else "")
+        assert allowed is not None
+        assert (before.type if before else START) in allowed
+        latest[event.aggregate_id] = event
 
 
 def test_a_role_run_without_records_has_no_figures() -> None:
