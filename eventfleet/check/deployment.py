@@ -80,7 +80,9 @@ async def check_domain(
 async def _open(
     settings: Settings, domains: Mapping[str, Domain[Any]], opened: AsyncExitStack
 ) -> Servers:
-    servers, names = Servers(steady=STEADY_SECONDS), connections.backend(settings).names
+    servers, names = Servers(), connections.backend(settings).names
+    if not settings.data:  # a file's answer does not change
+        servers.steady = STEADY_SECONDS
 
     async def enter(server: str, context: AbstractAsyncContextManager[T]) -> T | None:
         try:

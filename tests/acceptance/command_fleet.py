@@ -2,7 +2,8 @@
 
 import csv
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ import redis
 
 from eventfleet.runtime.settings import PREFIX, Settings
 from tests.acceptance.fleet import ROOT, Fleet
+from tests.acceptance.http_service import HttpService, serving
 
 _databases = count(1)
 
 
 class CommandFleet(Fleet):
     """A fleet of one domain, whose module may lie in the folder, or be an example; `settings`
-    without prefix."""
+    without prefix. `keeps_markers`: also while no process of the fleet runs."""
+
+    keeps_markers = True
 
     def __init__(
         self, servers: "tuple[str, str, str]", folder: Path, module: str, **settings: str
@@ -42,8 +46,14 @@ class CommandFleet(Fleet):
     @property
     def settings(self) -> Settings:
         """The fleet's settings, for the product's code in this process."""
-        values = {k.removeprefix(PREFIX).lower(): v for k, v in self.environment.items()}
-        return Settings(**{k: v for k, v in values.items() if k in Settings.model_fields})  # type: ignore[arg-type]
+        return settings_of(self.environment)
+
+    @contextmanager
+    def serving(self, *names: str, **settings: str) -> Iterator[HttpService]:
+        """A process of the HTTP service of these domains, or of all."""
+        mine = {PREFIX + name: value for name, value in settings.items()}
+        with serving(self.environment | mine, self.folder, *names) as service:
+            yield service
 
     def marker_key(self, aggregate_id: str) -> str:
         return f"marker:{self.domain}:{aggregate_id}"
@@ -68,6 +78,12 @@ class CommandFleet(Fleet):
         for reply in self.replies():
             found[reply["aggregate_id"]].append((reply["command"], reply["outcome"]))
         return dict(found)
+
+
+def settings_of(environment: Mapping[str, str]) -> Settings:
+    """The settings that a process with this environment has."""
+    values = {k.removeprefix(PREFIX).lower(): v for k, v in environment.items()}
+    return Settings(**{k: v for k, v in values.items() if k in Settings.model_fields})  # type: ignore[arg-type]
 
 
 def write_csv(path: Path, rows: Iterable[dict[str, str]]) -> str:

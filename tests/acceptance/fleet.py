@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 from urllib.error import HTTPError
 from urllib.request import urlopen
@@ -19,6 +20,7 @@ from click.testing import CliRunner, Result
 from prometheus_client.parser import text_string_to_metric_families
 
 from eventfleet.cli import main
+from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.kafka_by_hand import KafkaByHand, wait_for
 from tests.program import run_program, start_program
 
@@ -75,6 +77,12 @@ class Worker:
         self.process.wait(TIMEOUT_SECONDS)
 
 
+def environment_of(settings: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a process with these settings, and no others of this one."""
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(PREFIX)}
+    return inherited | {PREFIX + name: value for name, value in settings.items()}
+
+
 class Fleet:
     """One domain on a Kafka and a MongoDB: topics and database of its own, removed at the end.
 
@@ -82,6 +90,10 @@ class Fleet:
     """
 
     COMMAND_SECONDS = TIMEOUT_SECONDS
+    nowhere: Mapping[str, str] = MappingProxyType(
+        {"KAFKA_BROKERS": "127.0.0.1:1", "MONGO_URL": "mongodb://127.0.0.1:2/"}
+    )
+    """Settings that lead to no data."""
 
     def __init__(
         self, kafka: str, mongo_url: str, folder: Path, module: str, partitions: int = 4
@@ -105,8 +117,7 @@ class Fleet:
             "PARTITIONS": str(partitions),
             "METRICS_PORT": "0",
         }
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith("EVENTFLEET_")}
-        self.environment = inherited | {f"EVENTFLEET_{k}": v for k, v in settings.items()}
+        self.environment = environment_of(settings)
 
     def __enter__(self) -> Self:
         self._remove()
@@ -176,13 +187,16 @@ class Fleet:
 
     def begin(self, *workers: str, **settings: str) -> list[Worker]:
         """Start workers, each of one or more roles divided by spaces."""
-        environment = self.environment | {f"EVENTFLEET_{k}": v for k, v in settings.items()}
+        environment = self.environment | {PREFIX + k: v for k, v in settings.items()}
         started = []
         for roles in workers:
             log = self.folder / f"worker-{len(self.workers)}.log"
-            started.append(Worker(tuple(roles.split()), environment, log))
+            started.append(self._begin(tuple(roles.split()), environment, log))
             self.workers.append(started[-1])
         return started
+
+    def _begin(self, roles: tuple[str, ...], environment: Mapping[str, str], log: Path) -> Worker:
+        return Worker(roles, environment, log)
 
     def settle(self, *roles: str) -> None:
         """Wait until these roles (all, where none is named) have passed all that is in the log."""

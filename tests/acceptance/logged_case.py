@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet_kinds import KINDS, open_fleet
 
 HEADER = "case:concept:name,concept:name,time:timestamp,by\n"
 TYPES = ["open", "check", "check", "sign", "send", "file", "close"]
@@ -28,11 +29,13 @@ def state(upto: int) -> dict[str, Any]:
     }
 
 
-@pytest.fixture(scope="module")
-def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=KINDS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """Seven events of a case, its snapshot at the fifth; then the workers have ended."""
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
+    with open_fleet(request, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
         (worker,) = fleet.start("append snapshot relay")
         for some in (rows(1, 2, 3, 4, 5), rows(6, 7), rows(1, 2, case="case-2")):
             fleet.load(some)

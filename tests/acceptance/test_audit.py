@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet_kinds import KINDS, open_fleet
 from tests.acceptance.kafka_by_hand import NewRecord
 
 HEADER = "case:concept:name,concept:name,time:timestamp\n"
@@ -28,11 +29,13 @@ def rows() -> str:
     return HEADER + "".join(lines)
 
 
-@pytest.fixture(scope="module")
-def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=KINDS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """A fleet that has done its work and has ended."""
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
+    with open_fleet(request, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
         (worker,) = fleet.start("append snapshot relay")
         fleet.load(rows())
         fleet.settle()

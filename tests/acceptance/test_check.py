@@ -1,12 +1,15 @@
-"""`eventfleet check` on servers: clean after work, and each changed code or setting is named."""
+"""`eventfleet check`: clean after work, and each changed code or setting is named."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventfleet.runtime.settings import PREFIX
 from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet_kinds import KINDS, open_fleet, servers_only
 
 HEADER = "case:concept:name,concept:name,time:timestamp,grams\n"
 CASES, WEIGHINGS = 6, 4
@@ -48,12 +51,14 @@ def rows() -> str:
     return HEADER + "".join(lines)
 
 
-@pytest.fixture(scope="module")
-def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=KINDS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """A fleet that has done its work and has ended."""
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "boxes.py").write_text(MODULE)
-    with Fleet(kafka, mongo_url, folder, "boxes", partitions=2) as fleet:
+    with open_fleet(request, folder, "boxes", partitions=2) as fleet:
         (worker,) = fleet.start("append snapshot relay")
         fleet.load(rows())
         fleet.settle()
@@ -110,33 +115,38 @@ def test_changed_code_is_found(
 @pytest.mark.parametrize(
     ("setting", "value", "expected"),
     [
-        ("MONGO_DATABASE", "t_nowhere", "store database t_nowhere"),
         ("GROUP_PREFIX", "nobody", "group group nobody.boxes.append"),
         ("PARTITIONS", "3", "partitions stored events"),
     ],
 )
 def test_a_wrong_setting_is_found(fleet: Fleet, setting: str, value: str, expected: str) -> None:
-    before = fleet.environment
-    fleet.environment = before | {f"EVENTFLEET_{setting}": value}
-    try:
+    with in_place(fleet, {setting: value}):
         assert expected in findings(fleet)
+
+
+@servers_only("a file's stores have no name")
+def test_another_database_is_found(fleet: Fleet) -> None:
+    with in_place(fleet, {"MONGO_DATABASE": "t_nowhere"}):
+        assert "store database t_nowhere" in findings(fleet)
+
+
+@contextmanager
+def in_place(fleet: Fleet, settings: Mapping[str, str]) -> Iterator[None]:
+    """The fleet's commands have these settings in place of its own."""
+    before = fleet.environment
+    fleet.environment = before | {PREFIX + name: value for name, value in settings.items()}
+    try:
+        yield
     finally:
         fleet.environment = before
 
 
-def test_the_events_of_a_file_are_checked_without_servers(fleet: Fleet, module: Path) -> None:
+def test_exported_events_are_checked_without_the_fleet_s_data(fleet: Fleet, module: Path) -> None:
     file = fleet.folder / "boxes.jsonl"
     file.write_text(fleet.run("events", "boxes", "--all", "--json"))
-    before = fleet.environment
-    fleet.environment = before | {
-        "EVENTFLEET_KAFKA_BROKERS": "127.0.0.1:1",
-        "EVENTFLEET_MONGO_URL": "mongodb://127.0.0.1:2/",
-    }
-    try:
+    with in_place(fleet, fleet.nowhere):
         report = fleet.json("check", "--events", str(file))
         assert (report["clean"], report["events"]) == (True, CASES * WEIGHINGS)
         module.write_text(MODULE.replace("    grams: int\n", "    grams: str\n"))
         [found] = findings(fleet, "--events", str(file)).values()
         assert (found["kind"], found["count"]) == ("event", CASES * WEIGHINGS)
-    finally:
-        fleet.environment = before

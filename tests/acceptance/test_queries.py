@@ -1,4 +1,5 @@
-"""Queries of events, snapshots and states, arrow by arrow: the real command, real servers."""
+"""Queries of events, snapshots and states, arrow by arrow: the real command, on real servers
+and on a file."""
 
 import json
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from jsonpatch import JsonPatch
 
 from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.fleet import Fleet
+from tests.acceptance.fleet_kinds import servers_only
 from tests.acceptance.logged_case import CASE, TYPES, events, snapshots, state
 from tests.acceptance.logged_case import fleet as fleet
 
@@ -103,6 +105,7 @@ def test_snapshot_storage_answers_with_the_snapshot_to_replay_from(restored: Fle
     assert latest(restored)["state"] == state(7) | {"events": 107}
 
 
+@servers_only("MongoDB's profiler")
 def test_service_gets_events_after_snapshot(restored: Fleet) -> None:
     with restored.profiled():
         latest(restored)

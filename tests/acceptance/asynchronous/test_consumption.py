@@ -15,16 +15,19 @@ import pytest
 
 from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.fleet import Fleet, Worker
+from tests.acceptance.fleet_kinds import KINDS, open_fleet, servers_only
 from tests.acceptance.kafka_by_hand import NewRecord, wait_for
 
 ROUTE = "process_log.activities"
 
 
-@pytest.fixture(scope="module")
-def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=KINDS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """An append, a snapshot and a relay worker at work; snapshots are due every five events."""
     folder = tmp_path_factory.mktemp("fleet")
-    with Fleet(kafka, mongo_url, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
+    with open_fleet(request, folder, "eventfleet.domains.process_log", partitions=2) as fleet:
         fleet.start("append", "snapshot", "relay")
         yield fleet
 
@@ -210,6 +213,7 @@ def test_snapshot_storage_answers_with_the_snapshot(fleet: Fleet, case: str) -> 
 # EventWorker ->> EventStorage: get events after snapshot; EventStorage ->> EventWorker: events
 
 
+@servers_only("MongoDB's profiler")
 def test_event_storage_answers_with_the_events_after_the_snapshot(fleet: Fleet, case: str) -> None:
     consume(fleet, written(case, "a", "b", "c", "d", "e"))
     consume(fleet, written(case, "f", "g", "h"))
