@@ -95,7 +95,9 @@ async def _run_roles_beside(
     ]
     try:
         await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+        stop.heeded = True  # nothing is to be cancelled: roles end by `stop` alone
         stop.set()
+        await asyncio.wait(parts)
         await asyncio.gather(*parts)
     finally:
         for part in parts:

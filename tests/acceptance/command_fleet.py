@@ -14,14 +14,17 @@ from eventfleet.runtime.settings import PREFIX, Settings
 from tests.acceptance.fleet import ROOT, Fleet
 from tests.acceptance.http_service import HttpService, serving
 
-_databases = count(1)
+_databases, _services = count(1), count(1)
 
 
 class CommandFleet(Fleet):
     """A fleet of one domain, whose module may lie in the folder, or be an example; `settings`
-    without prefix. `keeps_markers`: also while no process of the fleet runs."""
+    without prefix.
 
-    keeps_markers = True
+    `is_one_process`: no other one can use what the fleet keeps, and its markers end with it.
+    """
+
+    is_one_process = False
 
     def __init__(
         self, servers: "tuple[str, str, str]", folder: Path, module: str, **settings: str
@@ -52,7 +55,8 @@ class CommandFleet(Fleet):
     def serving(self, *names: str, **settings: str) -> Iterator[HttpService]:
         """A process of the HTTP service of these domains, or of all."""
         mine = {PREFIX + name: value for name, value in settings.items()}
-        with serving(self.environment | mine, self.folder, *names) as service:
+        log = f"service-{next(_services)}.log"
+        with serving(self.environment | mine, self.folder, *names, log=log) as service:
             yield service
 
     def marker_key(self, aggregate_id: str) -> str:

@@ -91,7 +91,11 @@ class Fleet:
 
     COMMAND_SECONDS = TIMEOUT_SECONDS
     nowhere: Mapping[str, str] = MappingProxyType(
-        {"KAFKA_BROKERS": "127.0.0.1:1", "MONGO_URL": "mongodb://127.0.0.1:2/"}
+        {
+            "KAFKA_BROKERS": "127.0.0.1:1",
+            "MONGO_URL": "mongodb://127.0.0.1:2/",
+            "REDIS_URL": "redis://127.0.0.1:3",
+        }
     )
     """Settings that lead to no data."""
 

@@ -8,6 +8,7 @@ import threading
 from asyncio import Queue
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Self, TypeVar
@@ -16,11 +17,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from eventfleet.cli import main
+from eventfleet.roles import build_choice, redrive_schedule
 from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.file_backend import data_file
 from eventfleet.runtime.process_stop import StopSignal
 from eventfleet.runtime.settings import PREFIX, split
 from eventfleet.stores.memory import channels
+from eventfleet.workers.agent import Agent
+from eventfleet.workers.project_agent import ProjectAgent
 from eventfleet.workers.worker import work_roles
 from tests.acceptance.command_fleet import CommandFleet, settings_of
 from tests.acceptance.file_by_hand import EVENTS, SNAPSHOTS, FileLogByHand, TableByHand
@@ -28,6 +32,9 @@ from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS, Worker, environment_of
 from tests.acceptance.http_service import HttpService
 
 T = TypeVar("T")
+
+REST = timedelta(seconds=0.5)
+"""After which a role at rest looks at what is asked of it, and tries again what it parks."""
 
 logger = logging.getLogger("eventfleet")
 
@@ -143,7 +150,7 @@ class FileFleet(CommandFleet):
     """
 
     nowhere = MappingProxyType({"DATA": "/proc/nowhere"})
-    keeps_markers = False
+    is_one_process = True
 
     def __init__(self, folder: Path, module: str, **settings: str) -> None:
         self.domain, self.folder, self.prefix = module.rpartition(".")[2], folder, "fleet"
@@ -167,6 +174,10 @@ class FileFleet(CommandFleet):
         # The notices and channels of the file are its process's, whose loops are several here.
         self._patch.setattr(channels, "asyncio", SimpleNamespace(Queue=QueueAcrossLoops))
         self._level = logger.level
+        for agent in (Agent, ProjectAgent):
+            self._patch.setattr(agent, "rest_seconds", REST.total_seconds())
+        self._patch.setattr(build_choice, "BUILDS_INTERVAL", REST)
+        self._patch.setattr(redrive_schedule, "UNASKED_REDRIVE_DELAY", REST)
         logger.setLevel(logging.INFO)
         self.run("topics", "create")
         return self

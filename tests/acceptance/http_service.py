@@ -16,8 +16,14 @@ from tests.program import start_program
 class HttpService:
     """A process of the service; its log is shown if it does not become ready."""
 
-    def __init__(self, environment: Mapping[str, str], folder: Path, *names: str) -> None:
-        self.log = folder / "service.log"
+    def __init__(
+        self,
+        environment: Mapping[str, str],
+        folder: Path,
+        *names: str,
+        log: str = "service.log",
+    ) -> None:
+        self.log = folder / log
         own = {f"{PREFIX}HTTP_PORT": "0", **environment}
         self.process = start_program(["serve", *names], own, folder, self.log)
 
@@ -48,8 +54,10 @@ class HttpService:
 
 
 @contextmanager
-def serving(environment: Mapping[str, str], folder: Path, *names: str) -> Iterator[HttpService]:
-    service = HttpService(environment, folder, *names)
+def serving(
+    environment: Mapping[str, str], folder: Path, *names: str, log: str = "service.log"
+) -> Iterator[HttpService]:
+    service = HttpService(environment, folder, *names, log=log)
     try:
         wait_for(service.ready, "the service to be ready")
         yield service

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
-from tests.acceptance.fleet import ROOT
+from tests.acceptance.fleet_kinds import KINDS, open_command_fleet
 
 ROWS = [
     *(("a", "1"), ("a", "poison 2"), ("b", "3"), ("a", "4"), ("c", "poison 5"), ("b", "6")),
@@ -16,11 +16,9 @@ ROWS = [
 ]
 
 
-@pytest.fixture
-def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
-    fleet = CommandFleet((kafka, mongo_url, redis_url), tmp_path, "tests.acceptance.poisoned")
-    fleet.environment["PYTHONPATH"] = str(ROOT)
-    with fleet:
+@pytest.fixture(params=KINDS)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CommandFleet]:
+    with open_command_fleet(request, tmp_path, "tests.acceptance.poisoned") as fleet:
         yield fleet
 
 

@@ -62,7 +62,7 @@ def sent(order: str, command: str) -> NewRecord:
 
 def test_each_fault_is_named_and_so_is_each_missing_topic(fleet: CommandFleet) -> None:
     faults = dict(FAULTS)
-    if not fleet.keeps_markers:
+    if fleet.is_one_process:
         del faults["marker"]
     text, report = fleet.audit()
     assert report["clean"], text
@@ -101,7 +101,7 @@ def break_all(fleet: CommandFleet) -> None:
     )
     fleet.snapshots.update_one({"aggregate_id": "snapshot"}, {"$set": {"state.paid": 1}})
     break_route(fleet)
-    if fleet.keeps_markers:
+    if not fleet.is_one_process:
         break_marker(fleet)
     reply = {"command_id": "lost", "command": "Pay", "aggregate_id": "accepted"}
     reply |= {"outcome": "accepted", "event_id": "gone", "place": "orders.events/0"}

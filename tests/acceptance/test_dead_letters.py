@@ -10,7 +10,7 @@ import pytest
 
 from eventfleet.topics.dead_letters import ROLE
 from tests.acceptance.command_fleet import CommandFleet
-from tests.acceptance.fleet import ROOT
+from tests.acceptance.fleet_kinds import KINDS, open_command_fleet
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.poisoned_fleet import ROWS, load, parked, relayed, relayed_texts, state
 from tests.acceptance.poisoned_fleet import fleet as fleet
@@ -103,7 +103,7 @@ def test_a_record_that_its_topic_refuses_for_its_size_parks_its_aggregate(
     assert relayed_texts(fleet) == expected
     assert parked(fleet) == [("relay", "a", 2)]
     shown = fleet.run("deadletters", "show", "poisoned", "relay", "a")
-    assert "topic poisoned.out: MessageSizeTooLarge" in shown
+    assert "RecordsTooLarge: topic poisoned.out: " in shown
 
     # It stays parked while the topic refuses it, and the partition goes on.
     fleet.run("deadletters", "redrive", "poisoned", "--all")
@@ -115,11 +115,9 @@ def test_a_record_that_its_topic_refuses_for_its_size_parks_its_aggregate(
     assert fleet.audit()[1]["clean"]
 
 
-@pytest.fixture
-def rollout(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
-    fleet = CommandFleet((kafka, mongo_url, redis_url), tmp_path, "tests.acceptance.rollout")
-    fleet.environment["PYTHONPATH"] = str(ROOT)
-    with fleet:
+@pytest.fixture(params=KINDS)
+def rollout(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CommandFleet]:
+    with open_command_fleet(request, tmp_path, "tests.acceptance.rollout") as fleet:
         yield fleet
 
 

@@ -1,4 +1,5 @@
-"""Commands and queries over HTTP, arrow by arrow: the real process, real servers."""
+"""Commands and queries over HTTP, arrow by arrow: the real process, on real servers
+and on a file."""
 
 import json
 import os
@@ -19,7 +20,9 @@ from eventfleet.runtime.settings import PREFIX
 from eventfleet.stores.mongo.documents import event_id as stored_event_id
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS
-from tests.acceptance.http_service import HttpService, sent, serving
+from tests.acceptance.fleet_kinds import KINDS, open_command_fleet, servers_only
+from tests.acceptance.fleet_on_file import FileFleet
+from tests.acceptance.http_service import HttpService, sent
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.acceptance.logged_case import CASE, TYPES, snapshots, state
 from tests.program import COMMAND
@@ -30,23 +33,40 @@ PLACE = {"customer": "ann", "total": 1999, "currency": "EUR"}
 AT = f"/domains/process_log/{CASE}"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=KINDS)
 def fleet(
-    kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[CommandFleet]:
-    folder, servers = tmp_path_factory.mktemp("fleet"), (kafka, mongo_url, redis_url)
-    settings = {"DOMAINS": DOMAINS, "TOKEN_KEY_FILE": str(folder / "key")}
-    (folder / "key").write_text("a secret of more than 32 characters\n")
-    with CommandFleet(servers, folder, "eventfleet.domains.process_log", **settings) as fleet:
+    folder = tmp_path_factory.mktemp("fleet")
+    settings = {"DOMAINS": DOMAINS, **key_file(folder)}
+    module = "eventfleet.domains.process_log"
+    with open_command_fleet(request, folder, module, **settings) as fleet:
         fleet.start("append snapshot relay")
         yield fleet
 
 
+def key_file(folder: Path) -> dict[str, str]:
+    """The setting of a new key that verifies tokens."""
+    (folder / "key").write_text("a secret of more than 32 characters\n")
+    return {"TOKEN_KEY_FILE": str(folder / "key")}
+
+
 @pytest.fixture(scope="module")
 def service(fleet: CommandFleet) -> Iterator[HttpService]:
-    own_port = {"EVENTFLEET_HTTP_METRICS_PORT": "0"}
-    with serving(fleet.environment | own_port, fleet.folder) as service:
+    with fleet.serving(HTTP_METRICS_PORT="0") as service:
         yield service
+
+
+@pytest.fixture
+def free(
+    fleet: CommandFleet, request: pytest.FixtureRequest, tmp_path: Path
+) -> Iterator[CommandFleet]:
+    """A fleet that a second process can serve: on a file it is another one."""
+    if not fleet.is_one_process:
+        yield fleet
+        return
+    with FileFleet(tmp_path, "eventfleet.domains.orders", **key_file(tmp_path)) as another:
+        yield another
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +194,7 @@ def test_snapshot_storage_answers_with_the_snapshot_to_replay_from(
     assert get_latest(restored, client)["state"] == state(7) | {"events": 107}
 
 
+@servers_only("MongoDB's profiler")
 def test_service_gets_events_after_snapshot(restored: CommandFleet, client: httpx.Client) -> None:
     with restored.profiled():
         get_latest(restored, client)
@@ -246,11 +267,9 @@ def test_the_command_line_asks_the_service_and_no_server(
     environment = case.environment | {
         "EVENTFLEET_SERVICE_URL": service.url,
         "EVENTFLEET_SERVICE_TOKEN": token(scope="*:read *:write"),
-        "EVENTFLEET_MONGO_URL": "mongodb://127.0.0.1:1",
-        "EVENTFLEET_KAFKA_BROKERS": "127.0.0.1:1",
-        "EVENTFLEET_REDIS_URL": "redis://127.0.0.1:1",
         "EVENTFLEET_DOMAINS": "no.such.module",
     }
+    environment |= {PREFIX + name: value for name, value in case.nowhere.items()}
 
     def run(*arguments: str, status: int = 0) -> list[Any]:
         done = CliRunner(env=environment).invoke(main, [*arguments, "--json"])
@@ -282,6 +301,7 @@ def test_the_command_line_asks_the_service_and_no_server(
 # In an application of one's own
 
 
+@servers_only("a service beside another one")
 def test_the_example_serves_its_own_users(case: CommandFleet, tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -331,7 +351,8 @@ def test_metrics_and_probes_have_a_port_of_their_own_without_tokens(
     at = rest.split()[0]
     page = httpx.get(f"{at}/metrics").text
     assert "eventfleet_http_requests_limit 256.0\n" in page
-    assert 'eventfleet_server_call_seconds_count{operation="produce",server="kafka"}' in page
+    produced = 'eventfleet_server_call_seconds_count{operation="produce",server="kafka"}'
+    assert (produced in page) is not case.is_one_process
     assert [httpx.get(f"{at}{path}").status_code for path in ("/live", "/domains")] == [200, 404]
 
 
@@ -352,7 +373,7 @@ def test_without_a_key_it_is_served_to_this_machine_alone(fleet: CommandFleet) -
 
 
 def test_keys_of_a_url_verify_tokens_that_are_bound_to_aggregates(
-    fleet: CommandFleet, tmp_path: Path
+    free: CommandFleet, tmp_path: Path
 ) -> None:
     key = ECKey.generate_key("P-256", {"kid": "a"})
     (tmp_path / "keys").write_text(json.dumps({"keys": [key.as_dict(private=False)]}))
@@ -367,11 +388,10 @@ def test_keys_of_a_url_verify_tokens_that_are_bound_to_aggregates(
     port = provider.stdout.readline().partition(" port ")[2].split()[0]
     url = f"http://127.0.0.1:{port}/keys"
     settings = {"TOKEN_KEY_FILE": "", "TOKEN_KEY_URL": url, "TOKEN_AUDIENCE": AUDIENCE}
-    environment = fleet.environment | {PREFIX + name: value for name, value in settings.items()}
     bound = {"scope": "*:write *:read", "aggregate_ids": ["orders:mine"]}
     try:
         with (
-            serving(environment, tmp_path, "orders") as service,
+            free.serving("orders", **settings) as service,
             service.client(token(key, "ES256", **bound)) as client,
         ):
             assert sent(client, "orders/mine/Place?wait=appended", PLACE).status_code == 202
@@ -381,9 +401,10 @@ def test_keys_of_a_url_verify_tokens_that_are_bound_to_aggregates(
     finally:
         provider.kill()
         provider.wait(TIMEOUT_SECONDS)
+    late = settings | {"START_TIMEOUT": "1", "HTTP_PORT": "0"}
     done = subprocess.run(
         [*COMMAND, "serve", "orders"],
-        env=environment | {"EVENTFLEET_START_TIMEOUT": "1", "EVENTFLEET_HTTP_PORT": "0"},
+        env=free.environment | {PREFIX + name: value for name, value in late.items()},
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -394,7 +415,7 @@ def test_keys_of_a_url_verify_tokens_that_are_bound_to_aggregates(
     assert "Traceback" not in done.stderr
 
 
-def test_sigterm_finishes_what_is_in_hand(fleet: CommandFleet, tmp_path: Path) -> None:
+def test_sigterm_finishes_what_is_in_hand(free: CommandFleet) -> None:
     """A request whose body is still on its way."""
     body, allowed = json.dumps(PLACE).encode(), token(scope="*:write *:read")
     head = (
@@ -402,7 +423,7 @@ def test_sigterm_finishes_what_is_in_hand(fleet: CommandFleet, tmp_path: Path) -
         f"Authorization: Bearer {allowed}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     ).encode()
-    with serving(fleet.environment, tmp_path, "orders") as service:
+    with free.serving("orders") as service:
         address = httpx.URL(service.url)
         with socket.create_connection((address.host, address.port), TIMEOUT_SECONDS) as connection:
             connection.sendall(head + body[:5])

@@ -16,16 +16,15 @@ from eventfleet.states.view_reader import ViewNotBuilt
 from eventfleet.stores.contracts import Stage
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
-from tests.acceptance.http_service import serving
+from tests.acceptance.fleet_kinds import KINDS, open_command_fleet
 from tests.acceptance.kafka_by_hand import wait_for
 
 GUIDE = ROOT / "docs" / "guides" / "views.md"
 
 
-@pytest.fixture
-def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
-    servers = kafka, mongo_url, redis_url
-    with CommandFleet(servers, tmp_path, "eventfleet.domains.bank") as fleet:
+@pytest.fixture(params=KINDS)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CommandFleet]:
+    with open_command_fleet(request, tmp_path, "eventfleet.domains.bank") as fleet:
         yield fleet
 
 
@@ -87,7 +86,7 @@ def test_views_are_projected_queried_and_rebuilt(fleet: CommandFleet) -> None:
     page = fleet.json("view", fleet.domain, "deposits", "--order", "status")
     assert [each["row"] for each in page["rows"]] == totals
 
-    with serving(fleet.environment, fleet.folder) as service, service.client() as client:
+    with fleet.serving() as service, service.client() as client:
         over_http(client, fleet.domain, totals)
 
 
