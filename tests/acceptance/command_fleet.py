@@ -72,6 +72,17 @@ class CommandFleet(Fleet):
         found: Any = self.redis.ttl(self.marker_key(aggregate_id))
         return int(found)
 
+    def change_marker(self, aggregate_id: str, **fields: str) -> None:
+        """Overwrite fields of an aggregate's marker."""
+        self.redis.hset(self.marker_key(aggregate_id), mapping=dict(fields))
+
+    def delete_marker(self, aggregate_id: str) -> None:
+        self.redis.delete(self.marker_key(aggregate_id))
+
+    def forget_markers(self) -> None:
+        """Empty Redis: all markers, and the ids of commands."""
+        self.redis.flushdb()
+
     def replies(self) -> list[dict[str, str]]:
         """All replies, by partition and offset."""
         return self.topic_events("replies")

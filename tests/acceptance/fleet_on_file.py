@@ -5,9 +5,11 @@ import logging
 import os
 import sys
 import threading
+import time
 from asyncio import Queue
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -19,10 +21,11 @@ from click.testing import CliRunner, Result
 from eventfleet.cli import main
 from eventfleet.roles import build_choice, redrive_schedule
 from eventfleet.runtime.connections import select_domains
-from eventfleet.runtime.file_backend import data_file
+from eventfleet.runtime.file_backend import FileBackend, data_file
 from eventfleet.runtime.process_stop import StopSignal
 from eventfleet.runtime.settings import PREFIX, split
 from eventfleet.stores.memory import channels
+from eventfleet.stores.memory.markers import MemoryRedis
 from eventfleet.workers.agent import Agent
 from eventfleet.workers.project_agent import ProjectAgent
 from eventfleet.workers.worker import work_roles
@@ -212,6 +215,34 @@ class FileFleet(CommandFleet):
         self._stop_workers()
         with super().serving(*names, **settings) as service:
             yield service
+
+    # Markers, within the process that has them
+
+    def marker(self, aggregate_id: str) -> dict[str, str]:
+        marker = self._redis.data.markers.get((self.domain, aggregate_id))
+        if marker is None:
+            return {}
+        noted = {"pend": marker.note.event_id} if marker.note else {}
+        return {"type": marker.type, "last": marker.last_event_id} | noted
+
+    def marker_seconds(self, aggregate_id: str) -> int:
+        marker = self._redis.data.markers.get((self.domain, aggregate_id))
+        return int(marker.expires_at - time.time()) if marker else -2
+
+    def change_marker(self, aggregate_id: str, **fields: str) -> None:
+        names = {"type": "type", "last": "last_event_id"}
+        key, markers = (self.domain, aggregate_id), self._redis.data.markers
+        markers[key] = replace(markers[key], **{names[name]: fields[name] for name in fields})
+
+    def delete_marker(self, aggregate_id: str) -> None:
+        del self._redis.data.markers[self.domain, aggregate_id]
+
+    def forget_markers(self) -> None:
+        self._redis.flush()
+
+    @property
+    def _redis(self) -> MemoryRedis:
+        return FileBackend(self.settings)._servers.markers
 
     def _stop_workers(self) -> None:
         for worker in self.workers:

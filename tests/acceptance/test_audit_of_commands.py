@@ -112,7 +112,7 @@ def break_marker(fleet: CommandFleet) -> None:
     first = fleet.events.find_one({"aggregate_id": "marker", "version": 1})
     assert first
     last = first["_id"].rpartition("\0")[2]
-    fleet.redis.hset(fleet.marker_key("marker"), mapping={"last": last, "type": "Placed"})
+    fleet.change_marker("marker", last=last, type="Placed")
 
 
 def break_route(fleet: CommandFleet) -> None:

@@ -1,4 +1,4 @@
-"""Chat on real servers and processes: sockets, rooms over HTTP, and what events give them."""
+"""Chat on servers, and in one process on a file: sockets, rooms over HTTP, and what events give."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from eventfleet.feeds.channel_names import ChannelNames
 from tests.acceptance.chat_client import ChatClient, in_room
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import ROOT
-from tests.acceptance.http_service import HttpService, serving
+from tests.acceptance.fleet_kinds import KINDS, open_command_fleet, servers_only
+from tests.acceptance.http_service import HttpService
 from tests.acceptance.kafka_by_hand import wait_for
 
 GUIDE = (ROOT / "docs" / "guides" / "chat.md").read_text()
@@ -29,11 +30,21 @@ SERVICE_RESTART = 1012
 LONGER_THAN_A_CLAIM_SECONDS = 11.0
 
 
-@pytest.fixture
-def fleet(kafka: str, mongo_url: str, redis_url: str, tmp_path: Path) -> Iterator[CommandFleet]:
-    servers = kafka, mongo_url, redis_url
-    with CommandFleet(servers, tmp_path, CHAT, HTTP_OPERATIONS=ROOMS) as fleet:
+@pytest.fixture(params=KINDS)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CommandFleet]:
+    with open_command_fleet(request, tmp_path, CHAT, HTTP_OPERATIONS=ROOMS) as fleet:
         yield fleet
+
+
+@contextmanager
+def services(fleet: CommandFleet) -> Iterator[tuple[HttpService, HttpService]]:
+    """Two processes of the service; on a file the one that there can be, twice."""
+    with fleet.serving() as one:
+        if fleet.is_one_process:
+            yield one, one
+            return
+        with fleet.serving() as other:
+            yield one, other
 
 
 def contents(service: HttpService, room: str, **asked: Any) -> list[str]:
@@ -46,7 +57,7 @@ def contents(service: HttpService, room: str, **asked: Any) -> list[str]:
 
 
 async def a_talk(one: str, other: str) -> None:
-    """Ann and Bob, each at a process of its own."""
+    """Ann at one service, Bob at the other."""
     async with in_room(one, "lobby", "ann") as ann, in_room(other, "lobby", "bob") as bob:
         assert ann.opened == {"kind": "opened", "room_id": "lobby", "after": 0, "latest": 0}
         told = await ann.send("SendMessage", "m1", content="hi")
@@ -115,19 +126,15 @@ async def what_is_no_command(client: ChatClient) -> None:
     assert (await client.send("Shout", "m9"))["field"] == "type"
 
 
-def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
+def test_services_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
     fleet: CommandFleet,
 ) -> None:
     fleet.start("append project")
-    with (
-        serving(fleet.environment, fleet.folder) as one,
-        serving(fleet.environment, fleet.folder / "..") as other,
-    ):
-        with commands_on_redis(fleet) as published:
+    with services(fleet) as (one, other):
+        with nullcontext() if fleet.is_one_process else commands_on_redis(fleet):
             asyncio.run(a_talk(one.url, other.url))
             asyncio.run(the_guides_commands(one.url))
             the_guides_requests(one.url)
-        assert {"SendMessage", "EditMessage", "DeleteMessage", "Read"} <= published
         check_the_store(fleet)
         assert contents(one, "lobby") == contents(other, "lobby") == ["hi all", "ho"]
         assert contents(one, "lobby", limit=1) == ["ho"]
@@ -142,19 +149,20 @@ def test_two_processes_share_rooms_and_a_room_is_read_as_it_is_and_as_it_was(
 
 
 @contextmanager
-def commands_on_redis(fleet: CommandFleet) -> Iterator[set[str]]:
-    """The names of the commands that are published on Redis meanwhile, filled at the end."""
+def commands_on_redis(fleet: CommandFleet) -> Iterator[None]:
+    """The commands of the block are published on Redis."""
     names: set[str] = set()
     with fleet.redis.pubsub() as heard:
         heard.psubscribe(f"{ChannelNames.of('chat').commands}*")
         wait_for(lambda: heard.get_message(timeout=1), "the subscription")
-        yield names
+        yield
         while message := heard.get_message(timeout=1):
             names.add(json.loads(message["data"])["command"]["name"])
+    assert {"SendMessage", "EditMessage", "DeleteMessage", "Read"} <= names
 
 
 def check_the_store(fleet: CommandFleet) -> None:
-    """MongoDB has the events, with the fields of the study's ChatEvent, in place of messages."""
+    """It has the events, with the fields of the study's ChatEvent, in place of messages."""
     stored = list(fleet.events.find({"aggregate_id": "lobby"}).sort("version", 1))
     fields = ("content", "target_message_id")
     assert [(each["type"], *map(each["data"].get, fields)) for each in stored] == [
@@ -168,8 +176,10 @@ def check_the_store(fleet: CommandFleet) -> None:
     for each, sender in zip(stored, ("ann", "bob", "ann", "bob", "ann", "ann"), strict=True):
         assert (each["data"]["room_id"], each["data"]["sender_id"]) == ("lobby", sender)
         assert datetime.fromisoformat(each["data"]["timestamp"]).tzinfo
-    tables = {name for name in fleet.database.list_collection_names() if ".view." not in name}
-    assert tables <= {"chat.events", "chat.snapshots", "chat.dead_letters", "domains"}
+    if not fleet.is_one_process:
+        collections = fleet.database.list_collection_names()
+        tables = {name for name in collections if ".view." not in name}
+        assert tables <= {"chat.events", "chat.snapshots", "chat.dead_letters", "domains"}
 
 
 async def stopped_with_an_open_socket(service: HttpService) -> tuple[int, int]:
@@ -193,14 +203,12 @@ def over_http(client: httpx.Client) -> None:
     assert client.get("/rooms/lobby/messages", params=both).status_code == 422
 
 
+@servers_only("two processes of the service")
 def test_a_service_that_stood_still_decides_no_command_that_was_answered(
     fleet: CommandFleet,
 ) -> None:
     fleet.start("append")
-    with (
-        serving(fleet.environment, fleet.folder) as one,
-        serving(fleet.environment, fleet.folder / "..") as frozen,
-    ):
+    with services(fleet) as (one, frozen):
         asyncio.run(answered_while_another_stands_still(one, frozen))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import TIMEOUT_SECONDS, Fleet
+from tests.acceptance.fleet_kinds import KINDS, open_fleet
 from tests.acceptance.kafka_by_hand import NewRecord
 from tests.program import COMMAND
 
@@ -75,15 +76,18 @@ NEWEST: list[tuple[str, int, dict[str, Any]]] = [
 ]
 
 
-@pytest.fixture(scope="module")
-def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=KINDS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """A team's own domain, and events of all its ages in it."""
     folder = tmp_path_factory.mktemp("fleet")
     (folder / "parcels.py").write_text(MODULE)
-    with Fleet(kafka, mongo_url, folder, "parcels", partitions=2) as fleet:
-        fleet.start("append snapshot relay")
+    with open_fleet(request, folder, "parcels", partitions=2) as fleet:
+        (worker,) = fleet.start("append snapshot relay")
         fleet.kafka.produce(map(written, range(len(OFFERED))))
         fleet.settle()
+        assert worker.stop() == 0
         yield fleet
 
 

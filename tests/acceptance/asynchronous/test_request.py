@@ -17,6 +17,7 @@ from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import event_id
 from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet_kinds import KINDS, open_command_fleet, servers_only
 
 MODULE = """
 from eventfleet import START, Command, Domain, Emits, Event, State
@@ -78,14 +79,14 @@ tickets = Domain(
 OPEN = {"title": "it smokes"}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=KINDS)
 def fleet(
-    kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[CommandFleet]:
     folder = tmp_path_factory.mktemp("team")
     (folder / "tickets.py").write_text(MODULE)
     sys.path.insert(0, str(folder))
-    with CommandFleet((kafka, mongo_url, redis_url), folder, "tickets") as fleet:
+    with open_command_fleet(request, folder, "tickets") as fleet:
         fleet.start("append")
         yield fleet
     sys.path.remove(str(folder))
@@ -177,11 +178,11 @@ async def test_event_service_gets_marked_event_type_with_expire(
 ) -> None:
     await accepted(service, ticket, "Open")
     assert 0 < fleet.marker_seconds(ticket) <= fleet.settings.marker_expiry
-    fleet.redis.hset(fleet.marker_key(ticket), "type", "Closed")
+    fleet.change_marker(ticket, type="Closed")
     outcome = await service.send(ticket, "Assign", {"to": "ann"})
     assert isinstance(outcome, Rejected), "the marker alone is asked"
     await stored(fleet, ticket, 1)
-    fleet.redis.delete(fleet.marker_key(ticket))
+    fleet.delete_marker(ticket)
     await accepted(service, ticket, "Assign")
     assert isinstance(await service.send(ticket, "Open", OPEN), Rejected)
 
@@ -314,10 +315,11 @@ async def test_event_service_answers_provider(
     other = await service.send(ticket, "Open", {"title": "another"}, command_id="c-1")
     assert isinstance(other, Rejected)
     await stored(fleet, ticket, 3)
-    fleet.redis.flushdb()
+    fleet.forget_markers()
     assert await service.send(ticket, "Open", OPEN, command_id="c-1") == repeated
 
 
+@servers_only("a Redis that is paused")
 async def test_without_an_answer_of_a_server_the_result_is_unavailable(
     service: EventService, fleet: CommandFleet, ticket: str
 ) -> None:

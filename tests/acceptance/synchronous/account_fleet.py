@@ -11,7 +11,12 @@ from eventfleet.runtime.connections import select_domains
 from eventfleet.runtime.event_services import event_service
 from eventfleet.service.event_service import EventService
 from eventfleet.stores.mongo.documents import event_id
+from eventfleet.stores.mongo.events import MongoEvents
+from eventfleet.stores.mongo.snapshots import MongoSnapshots
+from eventfleet.stores.sqlite.events import SqliteEvents
+from eventfleet.stores.sqlite.snapshots import SqliteSnapshots
 from tests.acceptance.command_fleet import CommandFleet
+from tests.acceptance.fleet_on_file import FileFleet
 from tests.servers.kafka import Kafka
 from tests.servers.mongodb import RefusingMongoDB
 
@@ -87,14 +92,11 @@ purses = Domain(
 
 
 class Purses(CommandFleet):
-    """Their fleet, on a stream and a store of its own, for tests to harm."""
+    """A fleet of them. `event_store` and `snapshot_store` are the classes of its stores."""
 
-    def __init__(self, stream: Kafka, store: RefusingMongoDB, redis_url: str, folder: Path) -> None:
-        self.stream, self.store = stream, store
-        (folder / "purses.py").write_text(MODULE)
-        servers = stream.address, store.url, redis_url
-        super().__init__(servers, folder, "purses", MONGO_TIMEOUT="4")
-        self._has_problems = False
+    event_store: type[Any] = MongoEvents
+    snapshot_store: type[Any] = MongoSnapshots
+    _has_problems = False
 
     def audited(self, *, problems: bool = False) -> tuple[list[Any], int, int]:
         """Violations, dead letters and superseded records, once append has passed the log.
@@ -107,6 +109,21 @@ class Purses(CommandFleet):
         kinds = {"event"} if self._has_problems else set()
         assert {found["kind"] for found in report["problems"]} == kinds
         return report["violations"], report["dead_letters"], report["superseded"]
+
+
+class PursesOnServers(Purses):
+    """Their fleet on a stream and a store of its own, for tests to harm."""
+
+    def __init__(self, stream: Kafka, store: RefusingMongoDB, redis_url: str, folder: Path) -> None:
+        self.stream, self.store = stream, store
+        servers = stream.address, store.url, redis_url
+        super().__init__(servers, folder, "purses", MONGO_TIMEOUT="4")
+
+
+class PursesOnFile(FileFleet, Purses):
+    """Their fleet on a file."""
+
+    event_store, snapshot_store = SqliteEvents, SqliteSnapshots
 
 
 def opened(fleet: Purses, **settings: Any) -> AbstractAsyncContextManager[EventService]:

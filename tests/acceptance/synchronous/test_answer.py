@@ -11,8 +11,10 @@ from eventfleet.deciders.outcomes import Accepted, IdReused, Repeated
 from eventfleet.service.event_service import EventService
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import event_id
+from tests.acceptance.fleet_kinds import servers_only
 from tests.acceptance.synchronous.account_fleet import (
     Purses,
+    PursesOnServers,
     deposit,
     kept,
     on_topic,
@@ -75,8 +77,9 @@ async def test_all_events_of_a_command_are_placed_and_passed_on(
     assert all(event["offset"] >= 0 for event in kept(fleet, purse))
 
 
+@servers_only("a Kafka that stands still")
 async def test_a_stream_that_is_down_leaves_the_event_to_the_sweep(
-    service: EventService, fleet: Purses, purse: str
+    service: EventService, fleet: PursesOnServers, purse: str
 ) -> None:
     await deposit(service, purse, 10)
     fleet.stream.signal(signal.SIGSTOP)

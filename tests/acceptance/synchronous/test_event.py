@@ -9,11 +9,19 @@ from msgspec.structs import replace
 
 from eventfleet.deciders.outcomes import Accepted, Conflict, Rejected, Repeated, Unavailable
 from eventfleet.service.event_service import EventService
+from eventfleet.stores.contracts import EventStore
 from eventfleet.stores.errors import Misconfigured
 from eventfleet.stores.mongo.domain_metadata import SCHEMA
-from eventfleet.stores.mongo.events import MongoEvents
 from eventfleet.topics.event import EventRecord, event_id
-from tests.acceptance.synchronous.account_fleet import Purses, deposit, kept, opened, withdraw
+from tests.acceptance.fleet_kinds import servers_only
+from tests.acceptance.synchronous.account_fleet import (
+    Purses,
+    PursesOnServers,
+    deposit,
+    kept,
+    opened,
+    withdraw,
+)
 
 # EventService with another number of partitions
 
@@ -28,6 +36,7 @@ async def test_a_service_with_another_number_of_partitions_does_not_start(fleet:
 # Commander ->> Manager: event no or error
 
 
+@servers_only("MongoDB's indexes")
 async def test_a_service_that_is_first_at_a_store_prepares_it(fleet: Purses) -> None:
     database = f"{fleet.prefix}-first"
     async with opened(fleet, mongo_database=database):
@@ -56,15 +65,15 @@ async def test_numbers_that_are_taken_each_time_are_a_conflict_for_provider(
 ) -> None:
     """Between the read and the put of each try another puts an event."""
     await deposit(service, purse)
-    put_each = MongoEvents.put_each
+    put_each = fleet.event_store.put_each
 
-    async def beaten(store: MongoEvents, events: Sequence[tuple[EventRecord, int]]) -> Any:
+    async def beaten(store: EventStore, events: Sequence[tuple[EventRecord, int]]) -> Any:
         ((event, partition),) = events
         other = replace(event, id=f"other-{event.version}", type="Noted", data={"text": ""})
         await put_each(store, [(other, partition)])
         return await put_each(store, events)
 
-    monkeypatch.setattr(MongoEvents, "put_each", beaten)
+    monkeypatch.setattr(fleet.event_store, "put_each", beaten)
     outcome = await deposit(service, purse, command_id="c")
     monkeypatch.undo()
     assert isinstance(outcome, Conflict)
@@ -100,8 +109,9 @@ async def test_events_of_one_command_are_put_together(
     assert ids == [event_id("purses", purse, "w", index) for index in (0, 1)]
 
 
+@servers_only("a MongoDB that refuses")
 async def test_of_events_that_cant_all_be_put_none_is(
-    service: EventService, fleet: Purses, purse: str
+    service: EventService, fleet: PursesOnServers, purse: str
 ) -> None:
     await deposit(service, purse, 10)
     with fleet.store.failing("commitTransaction", errorCode=50):
@@ -114,8 +124,9 @@ async def test_of_events_that_cant_all_be_put_none_is(
     assert len(kept(fleet, purse)) == 3
 
 
+@servers_only("a MongoDB that refuses")
 async def test_put_that_fails_is_an_error_for_provider_and_its_repeat_leaves_one_event(
-    service: EventService, fleet: Purses, purse: str
+    service: EventService, fleet: PursesOnServers, purse: str
 ) -> None:
     await deposit(service, purse, 10)
     with fleet.store.failing("insert", errorCode=50):
@@ -125,8 +136,9 @@ async def test_put_that_fails_is_an_error_for_provider_and_its_repeat_leaves_one
     assert [event["version"] for event in kept(fleet, purse)] == [1, 2]
 
 
+@servers_only("a MongoDB that refuses")
 async def test_put_whose_fate_is_unknown_is_found_by_its_repeat(
-    service: EventService, fleet: Purses, purse: str
+    service: EventService, fleet: PursesOnServers, purse: str
 ) -> None:
     await deposit(service, purse, 10)
     unsure = {"code": 64, "errmsg": "waiting for replication timed out"}

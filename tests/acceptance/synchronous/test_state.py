@@ -10,10 +10,11 @@ import pytest
 from eventfleet.deciders.outcomes import Accepted, Failed, Rejected, Unavailable
 from eventfleet.service.event_service import EventService
 from eventfleet.states import latest_states
-from eventfleet.stores.contracts import Snapshot
-from eventfleet.stores.mongo.snapshots import MongoSnapshots
+from eventfleet.stores.contracts import Snapshot, SnapshotStore
+from tests.acceptance.fleet_kinds import servers_only
 from tests.acceptance.synchronous.account_fleet import (
     Purses,
+    PursesOnServers,
     about,
     deposit,
     kept,
@@ -26,6 +27,7 @@ from tests.acceptance.synchronous.account_fleet import (
 # Manager ->> Manager: get validator
 
 
+@servers_only("MongoDB's profiler")
 async def test_manager_without_validator_passes_and_builds_no_state(
     service: EventService, fleet: Purses, purse: str
 ) -> None:
@@ -50,6 +52,7 @@ async def test_querier_gets_snapshot(fleet: Purses, purse: str) -> None:
     fleet.snapshots.update_one({"_id": snapshot["_id"]}, {"$set": {"state.cents": 10}})
 
 
+@servers_only("MongoDB's profiler")
 @pytest.mark.parametrize(("short", "reads"), [(3, [0]), (2, [0, 1])])
 async def test_querier_gets_events_after_snapshot(
     fleet: Purses, purse: str, monkeypatch: pytest.MonkeyPatch, short: int, reads: list[int]
@@ -69,6 +72,7 @@ async def test_querier_gets_events_after_snapshot(
             assert {"version": {"$gt": after}, "aggregate_id": purse} in query
 
 
+@servers_only("MongoDB's profiler")
 async def test_querier_without_snapshot_gets_all_events(fleet: Purses, purse: str) -> None:
     async with opened(fleet) as first:
         for _ in range(3):
@@ -92,7 +96,10 @@ def events_queries(fleet: Purses, purse: str) -> list[list[dict[str, Any]]]:
 # Querier ->> Manager: state or error; EventService ->> Provider: error
 
 
-async def test_state_that_cant_be_read_is_an_error_for_provider(fleet: Purses, purse: str) -> None:
+@servers_only("a MongoDB that refuses")
+async def test_state_that_cant_be_read_is_an_error_for_provider(
+    fleet: PursesOnServers, purse: str
+) -> None:
     async with opened(fleet) as service:
         with fleet.store.failing("find", "aggregate", errorCode=50):
             outcome = await deposit(service, purse, command_id="c", timeout=3)
@@ -125,13 +132,13 @@ async def test_commander_saves_snapshot_of_the_state_that_was_built(
 async def test_an_answer_does_not_wait_for_the_snapshot(
     service: EventService, fleet: Purses, monkeypatch: pytest.MonkeyPatch, purse: str
 ) -> None:
-    save, answered = MongoSnapshots.save, asyncio.Event()
+    save, answered = fleet.snapshot_store.save, asyncio.Event()
 
-    async def save_then(store: MongoSnapshots, snapshots: Sequence[Snapshot]) -> None:
+    async def save_then(store: SnapshotStore, snapshots: Sequence[Snapshot]) -> None:
         await answered.wait()
         await save(store, snapshots)
 
-    monkeypatch.setattr(MongoSnapshots, "save", save_then)
+    monkeypatch.setattr(fleet.snapshot_store, "save", save_then)
     for _ in range(3):
         assert isinstance(await deposit(service, purse), Accepted)
     assert fleet.snapshots.count_documents({"aggregate_id": purse}) == 0
@@ -154,6 +161,7 @@ async def test_no_pass_is_a_failure_with_the_rules_reason(
 # What it costs
 
 
+@servers_only("MongoDB's profiler")
 async def test_a_state_in_memory_costs_one_write(
     service: EventService, fleet: Purses, purse: str
 ) -> None:
