@@ -13,7 +13,7 @@ from eventfleet.audit.spool import Spool
 from eventfleet.audit.view_audit import ViewAudit
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
-from eventfleet.stores.aggregate_batches import batch_aggregates, find_snapshots
+from eventfleet.stores.aggregate_batches import batch_aggregates, find_snapshots, read_together
 from eventfleet.stores.contracts import DomainStores, Head, Snapshot, VersionRange
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.event import EventRecord
@@ -76,9 +76,15 @@ class StoreReader:
     async def _check_batch(self, batch: Sequence[str], newest: dict[str, Snapshot]) -> None:
         """Check some aggregates, whose events are read in one query where they are few."""
         checks = [await self._check_of(key, newest.get(key)) for key in batch]
-        if not await self._read_together(batch, checks):
-            for key, check in zip(batch, checks, strict=True):
+        found = await read_together(self._events, batch, BATCH_EVENTS)
+        for key, check in zip(batch, checks, strict=True):
+            if found is None:
                 await self._read_alone(key, check)
+                continue
+            for event in found.get(key, ()):
+                check.add(event)
+            check.end()
+        self._events_read += sum(map(len, (found or {}).values()))
 
     async def _check_of(self, aggregate_id: str, newest: Snapshot | None) -> AggregateCheck:
         """Make the check of an aggregate, with its stored snapshots."""
@@ -88,26 +94,6 @@ class StoreReader:
             *(self._domain, aggregate_id, found, self._routes, self._spool, self._report),
             self._views.of(aggregate_id),
         )
-
-    async def _read_together(self, batch: Sequence[str], checks: Sequence[AggregateCheck]) -> bool:
-        """Return whether it was done; nothing is checked where it was not."""
-        if len(batch) == 1:
-            return False
-        try:
-            events = await self._events.read_all(batch, BATCH_EVENTS)
-        except ServerUnavailable:
-            raise
-        except Exception:  # one of the documents is unreadable: which one, reading alone shows
-            return False
-        if events is None:
-            return False
-        by_id = dict(zip(batch, checks, strict=True))
-        for event in events:
-            by_id[event.aggregate_id].add(event)
-        self._events_read += len(events)
-        for check in checks:
-            check.end()
-        return True
 
     async def _read_alone(self, aggregate_id: str, check: AggregateCheck) -> None:
         """Read an aggregate's events; one that can't be read is named, and the others go on."""

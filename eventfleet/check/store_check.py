@@ -13,11 +13,15 @@ from eventfleet.check.report import CheckReport, Finding, Kind, ShowProgress
 from eventfleet.check.role_entries import StoredEntries, read_parked_events
 from eventfleet.model.domain import Domain
 from eventfleet.model.team_traceback import describe_error
-from eventfleet.stores.aggregate_batches import aggregate_pages, batch_aggregates, find_snapshots
+from eventfleet.stores.aggregate_batches import (
+    aggregate_pages,
+    batch_aggregates,
+    find_snapshots,
+    read_together,
+)
 from eventfleet.stores.aggregate_sample import sample_aggregates
 from eventfleet.stores.contracts import DomainStores
 from eventfleet.stores.errors import ServerUnavailable
-from eventfleet.topics.event import EventRecord
 
 PAGE_AGGREGATES = 100
 BATCH_EVENTS = 1000
@@ -96,7 +100,7 @@ class StoreCheck:
             snapshots = {
                 key: await find_snapshots(self._snapshots, newest.get(key), shape) for key in batch
             }
-            events = await self._read_together(batch)
+            events = await read_together(self._events, batch, BATCH_EVENTS)
             for key in batch:
                 head = heads.get(key)
                 self._code.begin(key, snapshots[key], self._entries.of(key, head))
@@ -108,23 +112,6 @@ class StoreCheck:
                 async for event in read_parked_events(self._events, key, head):
                     self._code.add(event)
                 self._code.end()
-
-    async def _read_together(self, batch: Sequence[str]) -> dict[str, list[EventRecord]] | None:
-        """Read the events of a batch by aggregate; None where they are many, or one is damaged."""
-        if len(batch) == 1:
-            return None
-        try:
-            events = await self._events.read_all(batch, BATCH_EVENTS)
-        except ServerUnavailable:
-            raise
-        except Exception:  # one of the documents is unreadable: which one, reading alone shows
-            return None
-        if events is None:
-            return None
-        by_aggregate: dict[str, list[EventRecord]] = {}
-        for event in events:
-            by_aggregate.setdefault(event.aggregate_id, []).append(event)
-        return by_aggregate
 
     async def _check_alone(self, aggregate_id: str) -> None:
         """Check the events of an aggregate one by one, up to one that the store can't read."""

@@ -36,10 +36,6 @@ class ManagedProcess:
     def log(self) -> Path:
         return self.folder / "output.log"
 
-    @property
-    def running(self) -> bool:
-        return not self._status.done()
-
     async def wait(self) -> int:
         """Wait until the program ends by itself. The status is below 0 for a signal's number."""
         return await asyncio.shield(self._status)

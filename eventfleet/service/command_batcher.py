@@ -133,14 +133,22 @@ class CommandBatcher:
     async def _start_batches(self) -> None:
         """Start batches whenever one may start, each with every command of a turn of the loop."""
         loop = asyncio.get_running_loop()
+        timer: asyncio.TimerHandle | None = None
         await asyncio.sleep(0)  # what was sent before this task began is of this turn, too
         while await self._wake.wait():
             self._wake.clear()
             while calls := self._take_calls(loop.time()):
                 batch = Batch(calls, loop.time() + self._spacing, loop.time() + SLOW_BATCH_SECONDS)
                 self._batches[batch] = asyncio.create_task(self._decide(batch))
-                for moment in (batch.recent_until, batch.slow_from):
-                    loop.call_at(moment, self._wake.set)
+            if timer:
+                timer.cancel()
+            if self._ready:
+                timer = loop.call_at(self._next_moment(loop.time()), self._wake.set)
+
+    def _next_moment(self, now: float) -> float:
+        """When a batch will no longer be recent, or be slow, at the earliest."""
+        moments = chain.from_iterable((b.recent_until, b.slow_from) for b in self._batches)
+        return min((each for each in moments if each > now), default=now)
 
     def _take_calls(self, now: float) -> list[PendingCall]:
         """The first command of each aggregate that is ready; none while no batch may start."""

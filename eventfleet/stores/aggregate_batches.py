@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from eventfleet.model.shapes import StateShape
 from eventfleet.stores.contracts import EventReader, Head, Snapshot, SnapshotStore
+from eventfleet.stores.errors import ServerUnavailable
+from eventfleet.topics.event import EventRecord
 
 
 async def aggregate_pages(events: EventReader, limit: int) -> AsyncIterator[list[str]]:
@@ -40,3 +42,22 @@ async def find_snapshots(
         found.append(snapshot)
         snapshot = await snapshots.at(snapshot.aggregate_id, snapshot.version - 1, shape)
     return found
+
+
+async def read_together(
+    events: EventReader, batch: Sequence[str], limit: int
+) -> dict[str, list[EventRecord]] | None:
+    """Read the events of a batch by aggregate; None where they are more than `limit`, or one can't
+    be read: which one, reading alone shows. So is a batch of one read."""
+    if len(batch) == 1:
+        return None
+    try:
+        found = await events.read_all(batch, limit)
+    except ServerUnavailable:
+        raise
+    except Exception:
+        return None
+    by_aggregate: dict[str, list[EventRecord]] = {key: [] for key in batch}
+    for event in found or ():
+        by_aggregate[event.aggregate_id].append(event)
+    return None if found is None else by_aggregate

@@ -1,6 +1,8 @@
 """The SQLite file: which one is opened, what is told of the others, and what a commit promises."""
 
 import asyncio
+import errno
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -16,7 +18,7 @@ import pytest
 
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.sqlite import database_file
-from eventfleet.stores.sqlite.database import Database, open_database, parse_url
+from eventfleet.stores.sqlite.database import READERS, Database, open_database, parse_url
 from eventfleet.stores.sqlite.schema import SCHEMA_VERSION
 
 NOTE = "INSERT INTO bus_notes VALUES ('d', ?, 'i', '[]')"
@@ -39,8 +41,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "file"
 
 
-async def note(database: Database, name: str) -> None:
-    await database.write(lambda connection: connection.execute(NOTE, (name,)))
+async def note(database: Database, name: str, *, gather: bool = False) -> None:
+    await database.write(lambda connection: connection.execute(NOTE, (name,)), gather=gather)
 
 
 async def noted(path: Path) -> list[str]:
@@ -134,6 +136,18 @@ def test_a_second_process_is_told_which_one_has_the_file(path: Path) -> None:
     assert asyncio.run(noted(path)) == []
 
 
+def test_a_file_system_without_locks_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(Misconfigured, match=r"keeps no locks \(No locks available\): use a local"):
+        asyncio.run(noted(path))
+    assert not path.exists()
+
+
 async def test_a_process_shares_the_file_with_itself_until_the_last_closes_it(path: Path) -> None:
     async with open_database(path, 5) as one:
         async with open_database(path, 5) as other:
@@ -156,6 +170,40 @@ async def test_writes_that_wait_are_committed_together(path: Path) -> None:
         await asyncio.gather(*(note(database, f"{number:03}") for number in range(100)))
     assert commits < 50
     assert len(await noted(path)) == 100
+
+
+async def test_a_write_that_gathers_is_committed_with_the_next_or_soon_alone(path: Path) -> None:
+    commits = []
+
+    def count() -> bool:
+        commits.append(1)
+        return False
+
+    async with open_database(path, 5) as database:
+        database._writer.set_commit_hook(count)
+        gathering = asyncio.create_task(note(database, "a", gather=True))
+        await asyncio.sleep(0)
+        await note(database, "b")
+        await gathering
+        assert len(commits) == 1
+        await note(database, "c", gather=True)
+        assert len(commits) == 2
+    assert await noted(path) == ["a", "b", "c"]
+
+
+async def test_a_read_waits_for_no_long_one(path: Path) -> None:
+    ended = threading.Event()
+
+    def stand_still(connection: apsw.Connection) -> None:
+        ended.wait(20)
+
+    async with open_database(path, 30) as database:
+        long = [asyncio.create_task(database.read(stand_still)) for _ in range(READERS - 1)]
+        await asyncio.sleep(0)
+        assert await database.read(lambda connection: connection.execute("SELECT 7").get) == 7
+        assert not any(each.done() for each in long)
+        ended.set()
+        await asyncio.gather(*long)
 
 
 async def test_a_write_that_raises_undoes_itself_alone(path: Path) -> None:

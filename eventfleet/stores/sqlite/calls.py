@@ -21,7 +21,6 @@ class Call(NamedTuple):
 
     run: Job[Any]
     is_synced: bool
-    may_gather: bool
     loop: asyncio.AbstractEventLoop
     result: asyncio.Future[Any]
 

@@ -2,9 +2,8 @@
 
 import asyncio
 import threading
-import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -60,8 +59,11 @@ class Database:
         """By domain and name: no other process can hold one."""
         self._writer, self._readers = writer, [connect_reader(path) for _ in range(READERS)]
         self._writes: Calls = SimpleQueue()
+        self._gathered: list[Call] = []
+        self._gathering = threading.Lock()
         self._reads: Calls = SimpleQueue()
         self._log_pages, self._has_lost_writes = 0, False
+        self._is_synced: bool | None = None
         writer.set_wal_hook(self._note_log_pages)
         self._watchers: set[_Watcher] = set()
         self.written = WrittenTopics(set(), set())
@@ -81,7 +83,7 @@ class Database:
         came after it. With `gather` it waits a moment for others, to be committed with them.
         ServerUnavailable: it is not known to be committed.
         """
-        return await self._call(self._writes, job, sync, gather)
+        return await self._call(job, self._write_soon if gather else self._write_now, sync)
 
     async def sync(self) -> None:
         """Return once all that was committed before is on the disk."""
@@ -89,7 +91,7 @@ class Database:
 
     async def read(self, job: Job[T]) -> T:
         """Run a job that only reads, on what is committed at one moment."""
-        return await self._call(self._reads, job)
+        return await self._call(job, self._reads.put)
 
     @contextmanager
     def watching(
@@ -113,6 +115,7 @@ class Database:
 
     def close(self) -> None:
         """Finish what waits, and close the file."""
+        self._write_gathered()
         for calls in (self._writes, *[self._reads] * READERS):
             calls.put(None)
         for thread in self._threads:
@@ -120,19 +123,34 @@ class Database:
         for connection in (*self._readers, self._writer):
             connection.close()
 
-    async def _call(
-        self, calls: Calls, job: Job[T], is_synced: bool = False, may_gather: bool = False
-    ) -> T:
-        if calls.qsize() >= MAX_WAITING_JOBS:
+    async def _call(self, job: Job[T], begin: Callable[[Call], None], is_synced: bool = False) -> T:
+        if self._writes.qsize() + self._reads.qsize() >= MAX_WAITING_JOBS:
             raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} calls wait")
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
         try:
             with Timeout(self._timeout):
-                calls.put(Call(job, is_synced, may_gather, loop, result))
+                begin(Call(job, is_synced, loop, result))
                 return await result
         except TimeoutError:
             raise ServerUnavailable(f"{self.path}: no answer in {self._timeout:g} s") from None
+
+    def _write_soon(self, call: Call) -> None:
+        """Write with the next call, so that the writer need not be woken for this one alone."""
+        with self._gathering:
+            self._gathered.append(call)
+            if len(self._gathered) == 1:
+                call.loop.call_later(GATHER_SECONDS, self._write_gathered)
+
+    def _write_now(self, call: Call) -> None:
+        self._write_gathered()
+        self._writes.put(call)
+
+    def _write_gathered(self) -> None:
+        with self._gathering:
+            for call in self._gathered:
+                self._writes.put(call)
+            self._gathered.clear()
 
     def _run_reads(self, reader: apsw.Connection) -> None:
         while (call := self._reads.get()) is not None:
@@ -155,20 +173,15 @@ class Database:
     def _next_group(self) -> list[Call]:
         """Return what waits to be written, once something does; nothing: the file is closed."""
         group: list[Call] = []
-        call, latest = self._writes.get(), time.monotonic() + GATHER_SECONDS
-        while call is not None:
-            group.append(call)
-            if not call.may_gather:
-                latest = 0.0
-            if len(group) == MAX_GROUP_JOBS:
-                return group
-            left = latest - time.monotonic()
-            try:
-                call = self._writes.get(left > 0, max(left, 0))
-            except Empty:
-                return group
-        if group:
-            self._writes.put(None)
+        call = self._writes.get()
+        with suppress(Empty):
+            while call is not None:
+                group.append(call)
+                if len(group) == MAX_GROUP_JOBS:
+                    return group
+                call = self._writes.get_nowait()
+            if group:
+                self._writes.put(None)
         return group
 
     def _note_log_pages(self, _: apsw.Connection, name: str, pages: int) -> int:
@@ -191,8 +204,7 @@ class Database:
                 rewrite_log(self.path)
                 self._has_lost_writes = False
             self.written.clear()
-            mode = "FULL" if any(each.is_synced for each in group) else "NORMAL"
-            self._writer.execute(f"PRAGMA synchronous = {mode}")
+            self._set_synced(any(each.is_synced for each in group))
             self._writer.execute("BEGIN IMMEDIATE")
             outcomes = [(each, *self._run_write(each.run)) for each in group]
             self._writer.execute("COMMIT")
@@ -220,6 +232,11 @@ class Database:
                 actions[watcher.loop].append(watcher.awaited.set)
         for loop, own in actions.items():
             run_soon(loop, own)
+
+    def _set_synced(self, is_synced: bool) -> None:
+        if is_synced is not self._is_synced:
+            self._writer.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
+            self._is_synced = is_synced
 
     def _roll_back(self) -> None:
         if self._writer.in_transaction:
