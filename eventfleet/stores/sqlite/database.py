@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -92,6 +92,20 @@ class Database:
     async def read(self, job: Job[T]) -> T:
         """Run a job that only reads, on what is committed at one moment."""
         return await self._call(job, self._reads.put)
+
+    async def rows(self, statement: str, *values: Any) -> list[Any]:
+        """Return what a statement selects."""
+        return await self.read(lambda connection: connection.execute(statement, values).fetchall())
+
+    async def run_each(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        """Run a statement with each of these values; return how many rows it changed."""
+
+        def run(connection: apsw.Connection) -> int:
+            before = connection.total_changes()
+            connection.executemany(statement, rows)
+            return connection.total_changes() - before
+
+        return await self.write(run)
 
     @contextmanager
     def watching(

@@ -44,12 +44,12 @@ class SqliteDeadLetters:
             for each in parked
         ]
         if rows:
-            await self._database.write(lambda connection: _run_each(connection, PARK, rows))
+            await self._database.run_each(PARK, rows)
 
     async def unpark(self, role: str, aggregate_ids: Collection[str]) -> None:
         delete = "DELETE FROM parked WHERE domain = ? AND role = ? AND aggregate_id = ?"
         keys = [(self._domain, role, each) for each in aggregate_ids]
-        await self._database.write(lambda connection: _run_each(connection, delete, keys))
+        await self._database.run_each(delete, keys)
 
     async def find(self, query: ParkedQuery, limit: int) -> list[ParkedAggregate]:
         where, values = "(role, aggregate_id) > (?, ?)", [*query.after]
@@ -63,7 +63,7 @@ class SqliteDeadLetters:
 
     async def count(self) -> dict[str, int]:
         select = "SELECT role, count(*) FROM parked WHERE domain = ? GROUP BY role"
-        return dict(await self._rows(select))
+        return dict(await self._database.rows(select, self._domain))
 
     async def request(self, parked: ParkedAggregate, discard: Discard | None) -> bool:
         return await self._request([parked], discard) == 1
@@ -72,12 +72,12 @@ class SqliteDeadLetters:
         return await self._request(parked, None)
 
     async def requests(self, role: str, partition: int, limit: int) -> list[RedriveRequest]:
-        found = await self._rows(
+        found = await self._database.rows(
             "SELECT aggregate_id, requested_first, requested"
             " FROM parked INDEXED BY requested_redrives WHERE domain = ?"
             " AND role = ? AND partition = ? AND requested IS NOT NULL"
             " ORDER BY aggregate_id LIMIT ?",
-            *(role, partition, limit),
+            *(self._domain, role, partition, limit),
         )
         return [RedriveRequest(id, first, _load_discard(asked)) for id, first, asked in found]
 
@@ -88,7 +88,7 @@ class SqliteDeadLetters:
             " AND role = ? AND aggregate_id = ? AND requested_first = ? AND requested = ?"
         )
         key = (self._domain, role, aggregate_id, first, _dump(discard))
-        await self._database.write(lambda connection: _run_each(connection, update, [key]))
+        await self._database.run_each(update, [key])
 
     async def note_discarded(self, events: Collection[DiscardedEvent]) -> None:
         insert = "INSERT INTO discarded VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
@@ -96,7 +96,7 @@ class SqliteDeadLetters:
             (self._domain, each.role, each.aggregate_id, each.version, _dump(each))
             for each in events
         ]
-        await self._database.write(lambda connection: _run_each(connection, insert, rows))
+        await self._database.run_each(insert, rows)
 
     async def discarded(self, role: str, aggregate_ids: Collection[str]) -> list[DiscardedEvent]:
         marks = ", ".join("?" * len(aggregate_ids))
@@ -108,15 +108,14 @@ class SqliteDeadLetters:
         return await self._discarded("role = ?", role)
 
     async def _discarded(self, where: str, *values: Any) -> list[DiscardedEvent]:
-        found = await self._rows(
-            f"SELECT discarded FROM discarded WHERE domain = ? AND {where}"
-            " ORDER BY aggregate_id, version",
-            *values,
-        )
+        select = f"SELECT discarded FROM discarded WHERE domain = ? AND {where}"
+        order = "ORDER BY aggregate_id, version"
+        found = await self._database.rows(f"{select} {order}", self._domain, *values)
         return [msgspec.json.decode(each, type=DiscardedEvent) for (each,) in found]
 
     async def _parked(self, where: str, *values: Any) -> list[ParkedAggregate]:
-        found = await self._rows(f"SELECT parked FROM parked WHERE domain = ? AND {where}", *values)
+        select = f"SELECT parked FROM parked WHERE domain = ? AND {where}"
+        found = await self._database.rows(select, self._domain, *values)
         return [msgspec.json.decode(each, type=ParkedAggregate) for (each,) in found]
 
     async def _request(self, parked: Sequence[ParkedAggregate], discard: Discard | None) -> int:
@@ -135,15 +134,6 @@ class SqliteDeadLetters:
             return count
 
         return await self._database.write(run)
-
-    async def _rows(self, statement: str, *values: Any) -> list[Any]:
-        return await self._database.read(
-            lambda connection: connection.execute(statement, (self._domain, *values)).fetchall()
-        )
-
-
-def _run_each(connection: apsw.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-    connection.executemany(statement, rows)
 
 
 def _dump(value: Any) -> str:

@@ -281,9 +281,7 @@ class SqliteEvents:
 
     async def _values(self, statement: str, *values: Any) -> list[Any]:
         """Return the first column of what a statement selects in the domain."""
-        found = await self._database.read(
-            lambda connection: connection.execute(statement, (self._domain, *values)).fetchall()
-        )
+        found = await self._database.rows(statement, self._domain, *values)
         return [value for (value, *_) in found]
 
     def _find(self, connection: apsw.Connection, keys: Collection[EventKey]) -> list[EventRecord]:

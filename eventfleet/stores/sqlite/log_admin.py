@@ -40,10 +40,7 @@ class SqliteAdmin:
     async def set_offsets(self, group: str, topic: str, offsets: Mapping[int, int]) -> None:
         rows = [(topic, group, partition, offset) for partition, offset in offsets.items()]
 
-        def run(connection: apsw.Connection) -> None:
-            connection.executemany(SET_OFFSET, rows)
-
-        await self._database.write(run)
+        await self._database.run_each(SET_OFFSET, rows)
 
     async def close(self) -> None:
         """There is nothing to release."""

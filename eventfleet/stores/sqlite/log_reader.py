@@ -3,7 +3,6 @@
 from asyncio import Event
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import apsw
 
@@ -30,11 +29,8 @@ class SqliteReader:
         return len(await self.watermarks(topic))
 
     async def topic_states(self, topics: Sequence[str]) -> dict[str, TopicState]:
-        def read(connection: apsw.Connection) -> dict[str, TopicState]:
-            found: Any = connection.execute("SELECT name, id, partitions FROM log_topics")
-            return {name: TopicState(id, partitions) for name, id, partitions in found}
-
-        states = await self._database.read(read)
+        found = await self._database.rows("SELECT name, id, partitions FROM log_topics")
+        states = {name: TopicState(id, partitions) for name, id, partitions in found}
         return {topic: states.get(topic, TopicState("", 0)) for topic in topics}
 
     async def watermarks(self, topic: str) -> dict[int, Watermarks]:
@@ -60,15 +56,9 @@ class SqliteReader:
             start = page[-1].offset + 1
 
     async def committed(self, group: str, topic: str) -> dict[int, int]:
-        def read(connection: apsw.Connection) -> dict[int, int]:
-            found: Any = connection.execute(
-                "SELECT partition, next_offset FROM log_groups"
-                " WHERE topic = ? AND name = ? AND next_offset IS NOT NULL",
-                (topic, group),
-            )
-            return dict(found)
-
-        return await self._database.read(read)
+        select = "SELECT partition, next_offset FROM log_groups"
+        where = "WHERE topic = ? AND name = ? AND next_offset IS NOT NULL"
+        return dict(await self._database.rows(f"{select} {where}", topic, group))
 
     async def close(self) -> None:
         """There is nothing to release."""

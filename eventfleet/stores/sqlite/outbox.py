@@ -1,9 +1,7 @@
 """The outbox on SQLite: a column of an event's row says in what state it is."""
 
 from collections.abc import Collection
-from typing import Any
 
-import apsw
 import orjson
 
 from eventfleet.stores.contracts.outbox import BusNote, BusPlace
@@ -43,19 +41,15 @@ class SqliteOutbox:
         await self._move(keys, PENDING, PARKED)
 
     async def park_pending(self, aggregate_id: str) -> None:
-        await self._execute(
+        await self._database.run_each(
             f"UPDATE events SET outbox = '{PARKED}' WHERE domain = ? AND aggregate_id = ?"
             f" AND {PENDING}",
-            *(self._domain, aggregate_id),
+            [(self._domain, aggregate_id)],
         )
 
     async def parked_aggregates(self, among: Collection[str] | None = None) -> set[str]:
-        found = await self._database.read(
-            lambda connection: connection.execute(
-                "SELECT DISTINCT aggregate_id FROM events WHERE domain = ? AND outbox = ?",
-                (self._domain, PARKED),
-            ).fetchall()
-        )
+        select = "SELECT DISTINCT aggregate_id FROM events WHERE domain = ? AND outbox = ?"
+        found = await self._database.rows(select, self._domain, PARKED)
         parked = {str(aggregate_id) for (aggregate_id,) in found}
         return parked if among is None else parked & {*among}
 
@@ -72,34 +66,30 @@ class SqliteOutbox:
         await self._move([key], f"outbox = '{PARKED}'", PUBLISHED if place else None, place)
 
     async def confirm(self, place: BusPlace) -> None:
-        await self._execute(
+        await self._database.run_each(
             "UPDATE events SET outbox = NULL, bus_incarnation = NULL, bus_offset = NULL"
             f" WHERE domain = ? AND outbox = '{PUBLISHED}' AND bus_incarnation = ?"
             " AND bus_offset <= ?",
-            *(self._domain, place.incarnation, place.offset),
+            [(self._domain, place.incarnation, place.offset)],
         )
 
     async def publish_again(self, incarnation: str) -> bool:
-        return await self._execute(
+        changed = await self._database.run_each(
             f"UPDATE events SET outbox = '{PUBLISH}', bus_incarnation = NULL, bus_offset = NULL"
             f" WHERE domain = ? AND outbox = '{PUBLISHED}' AND bus_incarnation <> ?",
-            *(self._domain, incarnation),
+            [(self._domain, incarnation)],
         )
+        return changed > 0
 
     async def bus_note(self, name: str) -> BusNote | None:
-        found = await self._database.read(
-            lambda connection: connection.execute(
-                "SELECT incarnation, groups FROM bus_notes WHERE domain = ? AND name = ?",
-                (self._domain, name),
-            ).fetchone()
-        )
-        return BusNote(found[0], tuple(orjson.loads(found[1]))) if found else None
+        select = "SELECT incarnation, groups FROM bus_notes WHERE domain = ? AND name = ?"
+        found = await self._database.rows(select, self._domain, name)
+        return BusNote(found[0][0], tuple(orjson.loads(found[0][1]))) if found else None
 
     async def note_bus(self, name: str, note: BusNote) -> None:
-        await self._execute(
-            "INSERT OR REPLACE INTO bus_notes VALUES (?, ?, ?, ?)",
-            *(self._domain, name, note.incarnation, orjson.dumps(note.groups).decode()),
-        )
+        row = self._domain, name, note.incarnation, orjson.dumps(note.groups).decode()
+        insert = "INSERT OR REPLACE INTO bus_notes VALUES (?, ?, ?, ?)"
+        await self._database.run_each(insert, [row])
 
     async def hold_lease(self, name: str, owner: str, seconds: float) -> bool:
         return self._database.leases.hold((self._domain, name), owner, seconds)
@@ -116,23 +106,9 @@ class SqliteOutbox:
     ) -> None:
         """Move those of these events that are in a state to another one; with a place, there."""
         at = (place.incarnation, place.offset) if place else (None, None)
-
-        def run(connection: apsw.Connection) -> None:
-            for key in keys:
-                connection.execute(
-                    "UPDATE events SET outbox = ?, bus_incarnation = ?, bus_offset = ?"
-                    f" WHERE domain = ? AND aggregate_id = ? AND id = ? AND {state}",
-                    (to, *at, self._domain, *key),
-                )
-
+        update = (
+            "UPDATE events SET outbox = ?, bus_incarnation = ?, bus_offset = ?"
+            f" WHERE domain = ? AND aggregate_id = ? AND id = ? AND {state}"
+        )
         if keys:
-            await self._database.write(run)
-
-    async def _execute(self, statement: str, *values: Any) -> bool:
-        """Return whether it changed something."""
-
-        def run(connection: apsw.Connection) -> bool:
-            connection.execute(statement, values)
-            return bool(connection.changes())
-
-        return await self._database.write(run)
+            await self._database.run_each(update, [(to, *at, self._domain, *key) for key in keys])

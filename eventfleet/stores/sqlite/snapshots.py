@@ -1,7 +1,6 @@
 """The snapshot store on SQLite."""
 
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import apsw
 
@@ -40,10 +39,8 @@ class SqliteSnapshots:
         """Prepare nothing: the table is there."""
 
     async def clear(self) -> None:
-        def run(connection: apsw.Connection) -> None:
-            connection.execute("DELETE FROM snapshots WHERE domain = ?", (self._domain,))
-
-        await self._database.write(run)
+        delete = "DELETE FROM snapshots WHERE domain = ?"
+        await self._database.run_each(delete, [(self._domain,)])
 
     async def save(self, snapshots: Sequence[Snapshot]) -> None:
         saved = {each.aggregate_id: each.shape for each in snapshots}
@@ -72,15 +69,11 @@ class SqliteSnapshots:
         )
 
     async def count(self) -> int:
-        count: int = await self._database.read(
-            lambda connection: connection.execute(COUNT, (self._domain,)).get
-        )
-        return count
+        [(count,)] = await self._database.rows(COUNT, self._domain)
+        return int(count)
 
     async def shapes(self) -> list[ShapeCount]:
-        rows: list[Any] = await self._database.read(
-            lambda connection: connection.execute(SHAPES, (self._domain,)).fetchall()
-        )
+        rows = await self._database.rows(SHAPES, self._domain)
         return [ShapeCount(StateShape(version, name), n, first) for version, name, n, first in rows]
 
     def _row(self, each: Snapshot) -> tuple[str | int, ...]:
