@@ -153,7 +153,7 @@ async def test_a_client_that_takes_no_lines_is_cut_off_in_one_line_of_the_log(
             await asyncio.Event().wait()
 
     async with web(limits=Limits(timeout_seconds=0.1)) as shop:
-        await shop.send("o-1/commands/Place", PLACE)
+        await shop.memory.store("1", "o-1", type="Placed", data=PLACE)
         with pytest.raises(StreamCutOff):
             await shop.app(SCOPE, receive, send)
     [record] = [each for each in caplog.records if each.levelno >= logging.WARNING]
