@@ -6,6 +6,7 @@ Keys and values are kept as text where they are UTF-8, so that a person can read
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import apsw
@@ -20,6 +21,8 @@ from eventfleet.topics.record import Headers, LogRecord, ProducerRecord
 
 PAGE_RECORDS = 500
 PAGE_BYTES = 2_000_000
+KEPT_HEADERS = 100
+"""Most records of a topic have the same ones."""
 REPLY_TO = b'"replyto"'
 
 INSERT = """
@@ -221,10 +224,12 @@ def _to_bytes(content: str | bytes | None) -> bytes | None:
     return content.encode() if isinstance(content, str) else content
 
 
+@lru_cache(KEPT_HEADERS)
 def _dump_headers(headers: Headers) -> str:
     """Write headers as JSON; each byte of a value is the character of its number."""
     return orjson.dumps([(name, value.decode("latin-1")) for name, value in headers]).decode()
 
 
+@lru_cache(KEPT_HEADERS)
 def _load_headers(text: str) -> Headers:
     return tuple((name, value.encode("latin-1")) for name, value in orjson.loads(text))
