@@ -172,6 +172,18 @@ EVENTS = TableLayout(
 )
 SNAPSHOTS = TableLayout("snapshots", ("state",))
 
+
+def view_rows(path: Path, domain: str, view: str, table: str) -> "TableByHand":
+    """A table of the first build of a view."""
+    with transaction(path, "DEFERRED") as connection:
+        number = connection.execute(
+            "SELECT id FROM view_tables WHERE (domain, view, build, name) = (?, ?, 1, ?)",
+            (domain, view, table),
+        ).get
+    layout = TableLayout(f"view_rows_{number}", ("fields",), "", {"id": "_id", "fields": "row"})
+    return TableByHand(path, "", layout)
+
+
 OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "$lt": lt,
     "$lte": le,
@@ -195,11 +207,13 @@ class UpdateResult(NamedTuple):
 class TableByHand:
     """One domain's rows of a table of the file, as documents of MongoDB, in all that tests use.
 
-    A row keeps the `_id` that it was inserted with, as long as this object lasts.
+    Without a domain it has all rows. A row without `_id` keeps the one that it was inserted with,
+    as long as this object lasts.
     """
 
     def __init__(self, path: Path, domain: str, layout: TableLayout) -> None:
-        self._path, self._domain, self._layout = path, domain, layout
+        self._path, self._layout = path, layout
+        self._domain = {"domain": domain} if domain else {}
         self._ids: dict[int, Any] = {}
 
     # Reads
@@ -207,7 +221,7 @@ class TableByHand:
     def find(self, wanted: Document | None = None) -> Found:
         return Found(document for _, document in self._matching(wanted or {}))
 
-    def find_one(self, wanted: Document) -> Document | None:
+    def find_one(self, wanted: Document | None = None) -> Document | None:
         return next(iter(self.find(wanted)), None)
 
     def count_documents(self, wanted: Document) -> int:
@@ -239,13 +253,16 @@ class TableByHand:
         self.insert_one(document)
 
     def update_one(self, wanted: Document, change: Mapping[str, Document]) -> UpdateResult:
-        """`change`: `$set` and `$unset` of fields by their dotted paths."""
+        """`change`: `$set`, `$inc` and `$unset` of fields by their dotted paths."""
         document = self.find_one(wanted)
         if document is None:
             return UpdateResult(0)
         for path, value in change.get("$set", {}).items():
             parent, name = _parent(document, path)
             parent[name] = value
+        for path, value in change.get("$inc", {}).items():
+            parent, name = _parent(document, path)
+            parent[name] += value
         for path in change.get("$unset", {}):
             parent, name = _parent(document, path)
             del parent[name]
@@ -263,10 +280,9 @@ class TableByHand:
         """The number of each row for which the conditions hold, and its document."""
         with transaction(self._path, "DEFERRED") as connection:
             names = self._columns(connection)
-            rows = connection.execute(
-                f"SELECT rowid, {', '.join(names)} FROM {self._layout.name} WHERE domain = ?",
-                (self._domain,),
-            ).fetchall()
+            query = f"SELECT rowid, {', '.join(names)} FROM {self._layout.name}"
+            where = " WHERE domain = :domain" if self._domain else ""
+            rows = connection.execute(query + where, self._domain).fetchall()
         found = [
             (row, self._document(row, dict(zip(names, values, strict=True))))
             for row, *values in rows
@@ -287,18 +303,18 @@ class TableByHand:
             for name, value in values.items()
             if value is not None
         }
-        document["_id"] = self._ids.get(row, layout.key(document) if layout.key else row)
-        return document
+        own = layout.key(document) if layout.key else row
+        return {"_id": self._ids.get(row, own)} | document
 
     def _insert(self, connection: apsw.Connection, document: Document) -> None:
         layout, rest = self._layout, dict(document)
-        values = {"domain": self._domain}
+        values: Document = dict(self._domain)
         for column in self._columns(connection):
             if (name := layout.renamed.get(column, column)) in rest:
                 values[column] = rest.pop(name)
         if layout.key:
             values["id"] = rest["_id"].rpartition("\0")[2]
-        identity = rest.pop("_id")
+        identity = rest.pop("_id", None)
         assert not rest or layout.flat, rest
         values |= {layout.flat: rest} if layout.flat else {}
         values |= {name: json.dumps(values[name]) for name in layout.json}
@@ -306,7 +322,8 @@ class TableByHand:
         connection.execute(
             f"INSERT INTO {layout.name} ({columns}) VALUES ({marks})", tuple(values.values())
         )
-        self._ids[connection.last_insert_rowid()] = identity
+        if identity is not None:
+            self._ids[connection.last_insert_rowid()] = identity
 
     def _delete(self, rows: Iterable[int]) -> None:
         with transaction(self._path) as connection:

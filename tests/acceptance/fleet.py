@@ -212,6 +212,10 @@ class Fleet:
         source = SOURCES.get(role, "stored")
         return self.kafka.has_passed(self.group(role), self.topic(source))
 
+    def view_rows(self, view: str, table: str) -> Any:
+        """The collection of a table in the first build of a view."""
+        return self.database[f"{self.domain}.view.{view}.1.{table}"]
+
     def topic_events(self, kind: str) -> list[Any]:
         """The events in a topic of the domain, as JSON, in order."""
         return [json.loads(record.value) for record in self.kafka.records(self.topic(kind))]

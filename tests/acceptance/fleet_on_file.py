@@ -30,7 +30,13 @@ from eventfleet.workers.agent import Agent
 from eventfleet.workers.project_agent import ProjectAgent
 from eventfleet.workers.worker import work_roles
 from tests.acceptance.command_fleet import CommandFleet, settings_of
-from tests.acceptance.file_by_hand import EVENTS, SNAPSHOTS, FileLogByHand, TableByHand
+from tests.acceptance.file_by_hand import (
+    EVENTS,
+    SNAPSHOTS,
+    FileLogByHand,
+    TableByHand,
+    view_rows,
+)
 from tests.acceptance.fleet import ROOT, TIMEOUT_SECONDS, Worker, environment_of
 from tests.acceptance.http_service import HttpService
 
@@ -215,6 +221,9 @@ class FileFleet(CommandFleet):
         self._stop_workers()
         with super().serving(*names, **settings) as service:
             yield service
+
+    def view_rows(self, view: str, table: str) -> TableByHand:
+        return view_rows(data_file(self.settings), self.domain, view, table)
 
     # Markers, within the process that has them
 

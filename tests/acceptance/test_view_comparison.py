@@ -1,4 +1,4 @@
-"""`eventfleet check` and `audit` on the views of a real fleet: rows compared with their events."""
+"""`eventfleet check` and `audit` on the views of a fleet: rows compared with their events."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.fleet import ROOT, Fleet
+from tests.acceptance.fleet_kinds import KINDS, open_fleet
 from tests.acceptance.kafka_by_hand import wait_for
 from tests.mistakes.parcels import story
 
@@ -25,11 +26,13 @@ def rows() -> str:
     return HEADER + "".join(lines)
 
 
-@pytest.fixture(scope="module")
-def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+@pytest.fixture(scope="module", params=KINDS)
+def fleet(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Fleet]:
     """A fleet that has projected parcels, and has ended."""
     folder = tmp_path_factory.mktemp("fleet")
-    opened = Fleet(kafka, mongo_url, folder, "tests.mistakes.parcels", partitions=2)
+    opened = open_fleet(request, folder, "tests.mistakes.parcels", partitions=2)
     opened.environment["PYTHONPATH"] = str(ROOT)
     with opened as fleet:
         (worker,) = fleet.start("append snapshot relay project")
@@ -38,11 +41,6 @@ def fleet(kafka: str, mongo_url: str, tmp_path_factory: pytest.TempPathFactory) 
         wait_for(lambda: fleet.json_lines("audit")[0]["rows"] == ROWS, "the noted progress")
         assert worker.stop() == 0
         yield fleet
-
-
-def rows_of(fleet: Fleet, view: str, table: str) -> Any:
-    """The collection of a table in the first build of a view."""
-    return fleet.database[f"parcels.view.{view}.1.{table}"]
 
 
 def test_what_nobody_has_altered_is_clean(fleet: Fleet) -> None:
@@ -58,7 +56,7 @@ def test_what_nobody_has_altered_is_clean(fleet: Fleet) -> None:
 
 @contextmanager
 def row_altered(fleet: Fleet) -> Iterator[None]:
-    rows = rows_of(fleet, "parcels", "parcels")
+    rows = fleet.view_rows("parcels", "parcels")
     rows.update_one({"_id": "p-1\0"}, {"$set": {"row.grams": 7}})
     yield
     rows.update_one({"_id": "p-1\0"}, {"$set": {"row.grams": 1_500}})
@@ -66,7 +64,7 @@ def row_altered(fleet: Fleet) -> Iterator[None]:
 
 @contextmanager
 def row_deleted(fleet: Fleet) -> Iterator[None]:
-    rows = rows_of(fleet, "labels", "labels")
+    rows = fleet.view_rows("labels", "labels")
     row = rows.find_one_and_delete({"_id": "p-1\0front"})
     yield
     rows.insert_one(row)
@@ -74,7 +72,7 @@ def row_deleted(fleet: Fleet) -> Iterator[None]:
 
 @contextmanager
 def total_altered(fleet: Fleet) -> Iterator[None]:
-    totals = rows_of(fleet, "parcels", "owners")
+    totals = fleet.view_rows("parcels", "owners")
     total = totals.find_one()
     totals.update_one({"_id": total["_id"]}, {"$inc": {"row.parcels": 1}})
     yield
