@@ -4,11 +4,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.acceptance.command_fleet import CommandFleet
 from tests.acceptance.fleet import TIMEOUT_SECONDS
+from tests.acceptance.fleet_kinds import KINDS, open_command_fleet
 from tests.acceptance.kafka_by_hand import wait_for
 
 COUNT = 800
@@ -34,13 +36,11 @@ asyncio.run(main())
 """
 
 
-@pytest.fixture(scope="module")
-def fleet(
-    kafka: str, mongo_url: str, redis_url: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[CommandFleet]:
-    folder, servers = tmp_path_factory.mktemp("fleet"), (kafka, mongo_url, redis_url)
-    with CommandFleet(servers, folder, "eventfleet.domains.bank") as fleet:
-        fleet.start("append")
+@pytest.fixture(params=KINDS)
+def fleet(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CommandFleet]:
+    with open_command_fleet(request, tmp_path, "eventfleet.domains.bank") as fleet:
+        if not fleet.is_one_process:
+            fleet.start("append")
         yield fleet
 
 
@@ -54,6 +54,8 @@ def test_append_publishes_what_was_answered_and_not_produced(fleet: CommandFleet
         text=True,
         timeout=TIMEOUT_SECONDS,
     )
+    if fleet.is_one_process:
+        fleet.start("append")
     began = time.monotonic()
     assert (done.returncode, done.stdout) == (-9, "['Accepted']\n"), done.stderr
     wait_for(lambda: len(fleet.topic_events("stored")) >= COUNT, "the sweep")
