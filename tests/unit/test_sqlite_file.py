@@ -308,6 +308,29 @@ def test_the_log_of_a_killed_process_is_read(path: Path, tmp_path: Path) -> None
     assert asyncio.run(noted(tmp_path / "copy" / "file")) == ["a"]
 
 
+def test_a_checkpoint_that_was_killed_is_finished(path: Path, tmp_path: Path) -> None:
+    """It writes the pages in order: the first, which says how many there are, before new ones."""
+    killed = tmp_path / "killed" / "file"
+    killed.parent.mkdir()
+
+    async def make() -> None:
+        async with open_database(path, 5) as database:
+            await note(database, "a" * 100_000)
+            for end in ("", "-wal"):
+                shutil.copy(f"{path}{end}", f"{killed}{end}")
+
+    asyncio.run(make())
+    with killed.open("r+b") as file, open(f"{killed}-wal", "rb") as log:
+        frames = log.read()[32:]
+        page_size = int.from_bytes(file.read(18)[16:], "big")
+        for start in range(0, len(frames), 24 + page_size):
+            frame = frames[start : start + 24 + page_size]
+            if frame[:4] == b"\0\0\0\1":
+                file.seek(0)
+                file.write(frame[24:])
+    assert asyncio.run(noted(killed)) == ["a" * 100_000]
+
+
 def test_an_old_sqlite_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(database_file.apsw, "sqlite_lib_version", lambda: "3.40.1")
     with pytest.raises(Misconfigured, match=r"SQLite 3\.40\.1 .* 3\.51\.3 or later is needed"):

@@ -3,7 +3,7 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -124,12 +124,23 @@ def _check_file(path: Path) -> None:
         header = file.read(100)
     if not header.startswith(MAGIC):
         raise Misconfigured(f"{path} is no SQLite file")
-    page_size = int.from_bytes(header[16:18], "big")
-    size = int.from_bytes(header[28:32], "big") * (65_536 if page_size == 1 else page_size)
-    if len(header) < 100 or path.stat().st_size < size:
-        raise Misconfigured(
-            f"{path} is copied in part: it has {path.stat().st_size} of {size} bytes"
-        )
+    page_size, size = int.from_bytes(header[16:18], "big"), path.stat().st_size
+    pages = int.from_bytes(header[28:32], "big")
+    absent = range(size // (page_size or 1) + 1, pages + 1)
+    has_journal = path.with_name(f"{path.name}-journal").exists()
+    if absent and not has_journal and {*absent} - _logged_pages(path, page_size):
+        raise Misconfigured(f"{path} is copied in part: it has {size} of {pages * page_size} bytes")
+
+
+def _logged_pages(path: Path, page_size: int) -> set[int]:
+    """Return the pages in the write-ahead log: a checkpoint that was killed has written the header
+    before them."""
+    pages = set[int]()
+    with suppress(FileNotFoundError), Path(f"{path}-wal").open("rb") as log:
+        salts = log.read(32)[16:24]
+        while (frame := log.read(24 + page_size)) and frame[8:16] == salts:
+            pages.add(int.from_bytes(frame[:4], "big"))
+    return pages
 
 
 def check_owner(connection: apsw.Connection, path: Path) -> None:
