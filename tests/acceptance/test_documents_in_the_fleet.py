@@ -1,4 +1,7 @@
-"""A document collection as a domain of the fleet: append places its events, relay routes them."""
+"""A document collection as a domain of the fleet: append places its events, relay routes them.
+
+On servers alone: a fleet can't take over a collection in a file.
+"""
 
 import asyncio
 import json
