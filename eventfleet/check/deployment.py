@@ -80,9 +80,8 @@ async def check_domain(
 async def _open(
     settings: Settings, domains: Mapping[str, Domain[Any]], opened: AsyncExitStack
 ) -> Servers:
-    servers, names = Servers(), connections.backend(settings).names
-    if not settings.data:  # a file's answer does not change
-        servers.steady = STEADY_SECONDS
+    steady = 0.0 if settings.data else STEADY_SECONDS  # a file's answer does not change
+    servers, names = Servers(steady=steady), connections.backend(settings).names
 
     async def enter(server: str, context: AbstractAsyncContextManager[T]) -> T | None:
         try:

@@ -81,8 +81,9 @@ class CommandSummary:
 
 
 def read_answers(*files: Path) -> list[CommandAnswer]:
-    """The outcomes that services have written down."""
-    lines = [line for file in files if file.exists() for line in file.read_bytes().splitlines()]
+    """The outcomes that services have written down; a last line may be half written."""
+    whole = [file.read_bytes().rpartition(b"\n")[0] for file in files if file.exists()]
+    lines = [line for text in whole for line in text.splitlines()]
     decoded = [msgspec.json.decode(line) for line in lines]
     return [msgspec.convert(each, CommandAnswer) for each in decoded if "outcome" in each]
 

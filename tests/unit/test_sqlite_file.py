@@ -18,7 +18,7 @@ import pytest
 
 from eventfleet.stores.errors import Misconfigured, ServerUnavailable
 from eventfleet.stores.sqlite import database_file
-from eventfleet.stores.sqlite.database import READERS, Database, open_database, parse_url
+from eventfleet.stores.sqlite.database import Database, open_database, parse_url
 from eventfleet.stores.sqlite.schema import SCHEMA_VERSION
 
 NOTE = "INSERT INTO bus_notes VALUES ('d', ?, 'i', '[]')"
@@ -191,19 +191,19 @@ async def test_a_write_that_gathers_is_committed_with_the_next_or_soon_alone(pat
     assert await noted(path) == ["a", "b", "c"]
 
 
-async def test_a_read_waits_for_no_long_one(path: Path) -> None:
+async def test_a_read_waits_for_no_search(path: Path) -> None:
     ended = threading.Event()
 
     def stand_still(connection: apsw.Connection) -> None:
         ended.wait(20)
 
     async with open_database(path, 30) as database:
-        long = [asyncio.create_task(database.read(stand_still)) for _ in range(READERS - 1)]
+        search = asyncio.create_task(database.search(stand_still))
         await asyncio.sleep(0)
         assert await database.read(lambda connection: connection.execute("SELECT 7").get) == 7
-        assert not any(each.done() for each in long)
+        assert not search.done()
         ended.set()
-        await asyncio.gather(*long)
+        await search
 
 
 async def test_a_write_that_raises_undoes_itself_alone(path: Path) -> None:

@@ -25,10 +25,7 @@ T = TypeVar("T")
 MAX_GROUP_JOBS = 200
 MAX_WAITING_JOBS = 10_000
 GATHER_SECONDS = 0.001
-"""How long a write that nobody waits for may wait for another: so a caller's next event and the
-record of the last one are committed together."""
-READERS = 4
-"""Threads, so that a few long reads hold up no other."""
+"""How long a write that nobody waits for may wait, to be committed with a caller's next event."""
 CHECKPOINT_PAGES = 1_000
 """The length of the log from which on its pages are moved to their places."""
 
@@ -57,19 +54,20 @@ class Database:
         self.incarnation: str = writer.execute("SELECT incarnation FROM file").get
         self.leases = Leases()
         """By domain and name: no other process can hold one."""
-        self._writer, self._readers = writer, [connect_reader(path) for _ in range(READERS)]
-        self._writes: Calls = SimpleQueue()
+        self._writer, self._readers = writer, [connect_reader(path) for _ in range(2)]
+        self._calls: list[Calls] = [SimpleQueue() for _ in range(3)]
+        self._writes, self._reads, self._searches = self._calls
         self._gathered: list[Call] = []
         self._gathering = threading.Lock()
-        self._reads: Calls = SimpleQueue()
         self._log_pages, self._has_lost_writes = 0, False
         self._is_synced: bool | None = None
         writer.set_wal_hook(self._note_log_pages)
         self._watchers: set[_Watcher] = set()
         self.written = WrittenTopics(set(), set())
         """Of the jobs of the group being committed."""
+        readers = zip(self._readers, self._calls[1:], strict=True)
         loops: list[Action] = [self._write_groups]
-        loops += [partial(self._run_reads, each) for each in self._readers]
+        loops += [partial(self._run_reads, *each) for each in readers]
         self._threads = [
             threading.Thread(target=each, name="sqlite", daemon=True) for each in loops
         ]
@@ -92,6 +90,10 @@ class Database:
     async def read(self, job: Job[T]) -> T:
         """Run a job that only reads, on what is committed at one moment."""
         return await self._call(job, self._reads.put)
+
+    async def search(self, job: Job[T]) -> T:
+        """Run a job that reads for long, perhaps: it holds up other searches alone."""
+        return await self._call(job, self._searches.put)
 
     async def rows(self, statement: str, *values: Any) -> list[Any]:
         """Return what a statement selects."""
@@ -130,7 +132,7 @@ class Database:
     def close(self) -> None:
         """Finish what waits, and close the file."""
         self._write_gathered()
-        for calls in (self._writes, *[self._reads] * READERS):
+        for calls in self._calls:
             calls.put(None)
         for thread in self._threads:
             thread.join()
@@ -138,7 +140,7 @@ class Database:
             connection.close()
 
     async def _call(self, job: Job[T], begin: Callable[[Call], None], is_synced: bool = False) -> T:
-        if self._writes.qsize() + self._reads.qsize() >= MAX_WAITING_JOBS:
+        if sum(each.qsize() for each in self._calls) >= MAX_WAITING_JOBS:
             raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} calls wait")
         loop = asyncio.get_running_loop()
         result: asyncio.Future[T] = loop.create_future()
@@ -166,8 +168,8 @@ class Database:
                 self._writes.put(call)
             self._gathered.clear()
 
-    def _run_reads(self, reader: apsw.Connection) -> None:
-        while (call := self._reads.get()) is not None:
+    def _run_reads(self, reader: apsw.Connection, calls: Calls) -> None:
+        while (call := calls.get()) is not None:
             value, error = None, None
             try:
                 with reader:
@@ -235,7 +237,6 @@ class Database:
         outcomes: Iterable[tuple[Call, Any, BaseException | None]],
         watchers: Iterable["_Watcher"],
     ) -> None:
-        """Wake each loop once."""
         actions: dict[asyncio.AbstractEventLoop, list[Action]] = defaultdict(list)
         for call, value, error in outcomes:
             actions[call.loop].append(partial(call.end, value, error))

@@ -133,8 +133,7 @@ def _check_file(path: Path) -> None:
 
 
 def _logged_pages(path: Path, page_size: int) -> set[int]:
-    """Return the pages in the write-ahead log: a checkpoint that was killed has written the header
-    before them."""
+    """Return the pages in the log: a checkpoint that was killed has written the header first."""
     pages = set[int]()
     with suppress(FileNotFoundError), Path(f"{path}-wal").open("rb") as log:
         salts = log.read(32)[16:24]

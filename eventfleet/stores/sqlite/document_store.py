@@ -142,7 +142,7 @@ class SqliteDocuments:
             found = documents if ids is None else self._find(connection, ids)
             return query.sorted(filter(query.matches, found))[skip : skip + limit]
 
-        return await self._database.read(run)
+        return await self._database.search(run)
 
     def changes(
         self, aggregate_id: str, after: int, limit: int | None = None

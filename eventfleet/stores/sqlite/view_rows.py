@@ -135,7 +135,7 @@ class SqliteRows:
         await self._database.write(run, sync=False)
 
     async def load(self, ids: Collection[str]) -> dict[str, StoredRow]:
-        found = await self._read(lambda connection, table: table.load(connection, ids))
+        found = await self._read(lambda connection, table: table.load(connection, ids), long=False)
         return {row.id: row for row in found}
 
     async def save(self, rows: Sequence[StoredRow]) -> None:
@@ -169,7 +169,7 @@ class SqliteRows:
         return purged
 
     async def _read(
-        self, read: Callable[[apsw.Connection, _Table], list[StoredRow]]
+        self, read: Callable[[apsw.Connection, _Table], list[StoredRow]], *, long: bool = True
     ) -> list[StoredRow]:
         def run(connection: apsw.Connection) -> list[StoredRow]:
             rows: list[StoredRow] = []
@@ -178,7 +178,7 @@ class SqliteRows:
                     rows += read(connection, table)
             return rows
 
-        return await self._database.read(run)
+        return await (self._database.search(run) if long else self._database.read(run))
 
 
 def hide_tables(connection: apsw.Connection, domain: str, view: str, kept: Collection[int]) -> None:
