@@ -16,7 +16,6 @@ import apsw
 from benchmarks import data, role_setup
 from benchmarks.contenders.task import ContenderTask
 from benchmarks.scenario import ServerAddresses
-from eventfleet.audit import Auditor
 from eventfleet.fleet import running_roles
 from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
@@ -89,17 +88,7 @@ async def settle_and_verify(
         connections.stores(settings, domains) as stores,
     ):
         for domain, events in expected:
-            auditor = Auditor(
-                domain,
-                stores[domain.name],
-                reader,
-                group_prefix=settings.group_prefix,
-                exactly_once=True,
-            )
-            report = await auditor.run()
-            if not report.clean:
-                found = [*report.violations, *report.problems]
-                raise role_setup.VerificationFailed(f"{domain.name}: {found[:5]}")
+            report = await role_setup.audit(domain, stores[domain.name], reader, settings)
             if report.stored != events:
                 raise role_setup.VerificationFailed(
                     f"{domain.name}: {report.stored} events are stored, expected {events}"

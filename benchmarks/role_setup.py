@@ -1,13 +1,16 @@
 """The role scenarios' shared part: a domain of its own for each run, and the audit."""
 
+from typing import Any
 from uuid import uuid4
 
 from benchmarks import data
 from benchmarks.contenders.task import ContenderTask
 from benchmarks.scenario import ServerAddresses, is_short
-from eventfleet.audit import Auditor
+from eventfleet.audit import Auditor, AuditReport
+from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
+from eventfleet.stores.contracts import DomainStores, LogReader
 from eventfleet.topics.names import consumer_group
 from eventfleet.workers.agents import agent_class
 
@@ -67,6 +70,18 @@ def make_task(
     )
 
 
+async def audit(
+    domain: Domain[Any], stores: DomainStores, reader: LogReader, settings: Settings
+) -> AuditReport:
+    """Return the report of a clean audit. VerificationFailed: it is not clean."""
+    options: Any = {"group_prefix": settings.group_prefix, "exactly_once": True}
+    report = await Auditor(domain, stores, reader, **options).run()
+    if not report.clean:
+        found = [*report.violations, *report.problems]
+        raise VerificationFailed(f"{domain.name}: {found[:5]}")
+    return report
+
+
 async def verify_role(servers: ServerAddresses, task: ContenderTask, role: str) -> None:
     """Raise VerificationFailed unless all is stored, relayed and committed and the audit clean."""
     await verify_stored(make_settings(servers), task, role)
@@ -80,17 +95,7 @@ async def verify_stored(settings: Settings, task: ContenderTask, role: str) -> N
         connections.stores(settings, {domain.name: domain}) as stores,
     ):
         committed = sum((await reader.committed(task.group, task.topic)).values())
-        auditor = Auditor(
-            domain,
-            stores[domain.name],
-            reader,
-            group_prefix=settings.group_prefix,
-            exactly_once=True,
-        )
-        report = await auditor.run()
-    if not report.clean:
-        found = [*report.violations, *report.problems]
-        raise VerificationFailed(f"{role}: {found[:5]}")
+        report = await audit(domain, stores[domain.name], reader, settings)
     counts = {"committed": committed, "stored": report.stored, "relayed": report.relayed}
     counts["snapshots"] = report.snapshots
     for name, expected in {"committed": task.records, "stored": task.records, **task.extra}.items():
