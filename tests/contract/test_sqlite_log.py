@@ -309,6 +309,18 @@ async def test_records_of_a_transaction_under_way_are_not_read(database: Databas
     assert await values(database) == ["a", "b"]
 
 
+async def test_records_that_somebody_waits_for_are_written_at_once_and_others_with_the_next(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "GATHER_SECONDS", 3_600.0)
+    producer = SqliteProducer(database, gathers=True)
+    gathering = asyncio.create_task(producer.produce(out("a")))
+    await asyncio.sleep(0.1)
+    assert not gathering.done()
+    [position] = await producer.produce(out('{"replyto":"x"}'))
+    assert [each.offset for each in (*await gathering, position)] == [0, 1]
+
+
 async def test_a_follower_is_woken_by_commits_to_its_topic_alone(database: Database) -> None:
     with database.watching(TOPICS.stored) as of_stored, database.watching() as of_all:
         await SqliteProducer(database).produce(out("a"))
