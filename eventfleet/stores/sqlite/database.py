@@ -170,15 +170,15 @@ class Database:
 
     def _run_reads(self, reader: apsw.Connection, calls: Calls) -> None:
         while (call := calls.get()) is not None:
-            value, error = None, None
-            try:
-                with reader:
-                    value = call.run(reader)
-            except apsw.Error as failure:
-                error = translated(self.path, failure)
-            except BaseException as failure:
-                error = failure
-            run_soon(call.loop, [partial(call.end, value, error)])
+            run_soon(call.loop, [partial(call.end, *self._run_read(reader, call.run))])
+
+    def _run_read(self, reader: apsw.Connection, job: Job[Any]) -> tuple[Any, BaseException | None]:
+        try:
+            with reader:
+                value = job(reader)
+        except BaseException as error:
+            return None, translated(self.path, error)
+        return value, None
 
     def _write_groups(self) -> None:
         while group := self._next_group():
