@@ -35,7 +35,10 @@ class EventPublisher:
     it. Events that the stream did not take wait for the sweep of that role.
     """
 
-    def __init__(self, writer: LogWriter, topic: str, clock: Clock, *, partitions: int) -> None:
+    def __init__(
+        self, writer: LogWriter | None, topic: str, clock: Clock, *, partitions: int
+    ) -> None:
+        """Without a `writer` the store has produced the events with their put."""
         self._writer, self._topic, self._clock = writer, topic, clock
         self._partitions = partitions
         self._produces: dict[asyncio.Task[bool], Produce] = {}  # in the order of their beginning
@@ -49,6 +52,8 @@ class EventPublisher:
 
         After it the produce goes on: a producer whose produce is interrupted would be dropped.
         """
+        if self._writer is None:
+            return True
         left = (deadline - self._clock.steady()).total_seconds()
         task = self._start(events)
         done, _ = await asyncio.wait({task}, timeout=max(left, MIN_WAIT_SECONDS))
@@ -69,6 +74,8 @@ class EventPublisher:
 
     def publish_later(self, events: Sequence[EventRecord], fail: Callable[[], None]) -> None:
         """Produce stored events meanwhile; `fail` is called when the stream does not take them."""
+        if self._writer is None:
+            return
 
         def end(task: asyncio.Task[bool]) -> None:
             if task.cancelled() or task.exception() or not task.result():
@@ -96,6 +103,7 @@ class EventPublisher:
         return task
 
     async def _produce(self, records: list[ProducerRecord]) -> bool:
+        assert self._writer is not None
         taken = False
         try:
             await self._writer.produce(records)

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import (
     Channels,
+    EventStore,
     LogAdmin,
     LogFollower,
     LogReader,
@@ -64,9 +65,8 @@ class Backend(Protocol):
 
     def reader(self) -> LogReader: ...
 
-    def writer(self, timeout: float | None = None, *, is_awaited: bool = True) -> LogWriter:
-        """`timeout` in seconds bounds each call, where the settings allow more. `is_awaited`:
-        whether somebody waits for what is produced."""
+    def writer(self, timeout: float | None = None) -> LogWriter:
+        """`timeout` in seconds bounds each call, where the settings allow more."""
 
     def partition_writer(self, group: str, topic: str, partition: int) -> PartitionWriter:
         """Make the writer of a group that has no members."""
@@ -77,6 +77,9 @@ class Backend(Protocol):
     def stores(
         self, domains: Iterable[str], *, long_reads: bool
     ) -> AbstractAsyncContextManager[StoresByDomain]: ...
+
+    def publishing_events(self, domain: str, topic: str) -> EventStore | None:
+        """Return a store that produces what is put, in the same transaction; None: none can."""
 
     def markers(self, domain: str) -> Markers: ...
 

@@ -108,7 +108,7 @@ async def decider(
     async with AsyncExitStack() as stack:
         backend, clock = connections.backend(settings), SystemClock()
         await stack.enter_async_context(backend.opened())
-        writer = backend.writer(patience(settings), is_awaited=not domain.synchronous)
+        writer = backend.writer(patience(settings))
         stack.push_async_callback(writer.close)
         if domain.synchronous:
             manager = _manager(settings, domain, opened, writer, decider_metrics, cache, announce)
@@ -160,8 +160,10 @@ def _manager(
         cache = LruCache(settings.cached_aggregates)
     querier = Querier(domain, opened, clock, limit=limit, cache=cache, role=COMMAND_ROLE)
     saver = SnapshotSaver(domain, opened.snapshots, clock, limit=limit)
-    commander = Commander(opened.events, saver, partitions=settings.partitions)
-    publisher = EventPublisher(writer, domain.topics.events, clock, partitions=settings.partitions)
+    topic, partitions = domain.topics.events, settings.partitions
+    publishing = connections.backend(settings).publishing_events(domain.name, topic)
+    commander = Commander(publishing or opened.events, saver, partitions=partitions)
+    publisher = EventPublisher(None if publishing else writer, topic, clock, partitions=partitions)
     manager = Manager(domain, querier, commander, publisher, clock, announce=announce)
     decider_metrics.managers[domain.name] = manager.statistics, saver
     return manager

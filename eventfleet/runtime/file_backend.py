@@ -11,6 +11,7 @@ from eventfleet.runtime.backend import ServerCheck, ServerNames
 from eventfleet.runtime.settings import Settings
 from eventfleet.stores.contracts import (
     Channels,
+    EventStore,
     LogAdmin,
     LogFollower,
     LogReader,
@@ -26,6 +27,8 @@ from eventfleet.stores.memory.channels import MemoryChannels, MemoryNotices
 from eventfleet.stores.memory.markers import MemoryMarkers, MemoryRedis
 from eventfleet.stores.sqlite import open_stores
 from eventfleet.stores.sqlite.database import Database, open_database, shared_database
+from eventfleet.stores.sqlite.event_table import EventTable
+from eventfleet.stores.sqlite.events import SqliteEvents
 from eventfleet.stores.sqlite.log import SqliteProducer, SqliteTransactionalWriter
 from eventfleet.stores.sqlite.log_admin import SqliteAdmin
 from eventfleet.stores.sqlite.log_reader import SqliteFollower, SqliteReader
@@ -92,8 +95,8 @@ class FileBackend:
     def reader(self) -> LogReader:
         return SqliteReader(self.database)
 
-    def writer(self, timeout: float | None = None, *, is_awaited: bool = True) -> LogWriter:
-        return SqliteProducer(self.database, gathers=not is_awaited)
+    def writer(self, timeout: float | None = None) -> LogWriter:
+        return SqliteProducer(self.database)
 
     def partition_writer(self, group: str, topic: str, partition: int) -> PartitionWriter:
         return SqliteTransactionalWriter(self.database, group, topic, partition)
@@ -108,6 +111,9 @@ class FileBackend:
     ) -> AbstractAsyncContextManager[StoresByDomain]:
         kept = self._settings.snapshots_kept
         return nullcontext(open_stores(self.database, domains, snapshots_kept=kept))
+
+    def publishing_events(self, domain: str, topic: str) -> EventStore:
+        return SqliteEvents(self.database, EventTable(domain), topic)
 
     # Markers, notices and channels
 

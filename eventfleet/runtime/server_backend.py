@@ -110,7 +110,7 @@ class ServerBackend:
     def reader(self) -> LogReader:
         return Reader(self.connection())
 
-    def writer(self, timeout: float | None = None, *, is_awaited: bool = True) -> LogWriter:
+    def writer(self, timeout: float | None = None) -> LogWriter:
         connection = self.connection()
         seconds = connection.timeout if timeout is None else min(connection.timeout, timeout)
         return Producer(replace(connection, timeout=seconds))
@@ -127,6 +127,9 @@ class ServerBackend:
         self, domains: Iterable[str], *, long_reads: bool
     ) -> AbstractAsyncContextManager[StoresByDomain]:
         return self._stores(domains, self._settings.mongo_timeout, long_reads)
+
+    def publishing_events(self, domain: str, topic: str) -> None:
+        return None
 
     def _stores(
         self, domains: Iterable[str], timeout: float, long_reads: bool = False

@@ -47,9 +47,9 @@ class Batch(Struct, eq=False):
     that would be full. From another moment on it is slow, and does not count among the MAX_BATCHES.
     """
 
-    calls: list[PendingCall]
     recent_until: float
     slow_from: float
+    calls: list[PendingCall] = []
 
 
 class CommandBatcher:
@@ -74,23 +74,23 @@ class CommandBatcher:
         self._ready: deque[str] = deque()
         self._batches: dict[Batch, asyncio.Task[None]] = {}
         self._spacing = MAX_SPACING_SECONDS
-        self._wake = asyncio.Event()
-        self._starter: asyncio.Task[None] | None = None
+        self._next: Batch | None = None  # begins to be decided with the next turn of the loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_open = False
 
     async def __aenter__(self) -> Self:
-        self._starter = asyncio.create_task(self._start_batches())
+        self._is_open = True
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """Answer Unavailable to every command that is not decided yet."""
-        starter, self._starter = self._starter, None
+        self._is_open = False
         in_batches = [batch.calls for batch in self._batches]
         for call in chain(*self._queues.values(), *in_batches):
             call.answer(CLOSED)
-        tasks = [*self._batches.values(), *([starter] if starter else [])]
-        for task in tasks:
+        for task in self._batches.values():
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._batches.values(), return_exceptions=True)
 
     async def decide(self, command: ParsedCommand, deadline: datetime, timeout: float) -> Outcome:
         """Decide one command; Unavailable after `timeout` seconds at the latest.
@@ -102,7 +102,7 @@ class CommandBatcher:
         try:
             with limit:
                 async with self._room:
-                    outcome = await self._wait(command, deadline) if self._starter else CLOSED
+                    outcome = await self._wait(command, deadline) if self._is_open else CLOSED
         except TimeoutError:
             if not limit.expired:
                 raise  # the decider's own
@@ -121,7 +121,7 @@ class CommandBatcher:
         if queue is None:
             queue = self._queues[aggregate_id] = deque()
             self._ready.append(aggregate_id)
-            self._wake.set()
+            self._start_batch()
         queue.append(call)
         try:
             return await call.outcome
@@ -130,34 +130,32 @@ class CommandBatcher:
                 queue.remove(call)
             del call  # else an error's traceback leads to its future, and so to itself
 
-    async def _start_batches(self) -> None:
-        """Start batches whenever one may start, each with every command of a turn of the loop."""
-        loop = asyncio.get_running_loop()
-        timer: asyncio.TimerHandle | None = None
-        await asyncio.sleep(0)  # what was sent before this task began is of this turn, too
-        while await self._wake.wait():
-            self._wake.clear()
-            while calls := self._take_calls(loop.time()):
-                batch = Batch(calls, loop.time() + self._spacing, loop.time() + SLOW_BATCH_SECONDS)
-                self._batches[batch] = asyncio.create_task(self._decide(batch))
-            if timer:
-                timer.cancel()
-            if self._ready:
-                timer = loop.call_at(self._next_moment(loop.time()), self._wake.set)
-
-    def _next_moment(self, now: float) -> float:
-        """When a batch will no longer be recent, or be slow, at the earliest."""
-        moments = chain.from_iterable((b.recent_until, b.slow_from) for b in self._batches)
-        return min((each for each in moments if each > now), default=now)
-
-    def _take_calls(self, now: float) -> list[PendingCall]:
-        """The first command of each aggregate that is ready; none while no batch may start."""
-        running = [batch for batch in self._batches if batch.slow_from > now]
+    def _start_batch(self) -> None:
+        """Start a batch of all commands of this turn of the loop, or once one may start."""
         is_full = len(self._ready) >= MAX_BATCH_COMMANDS
-        if len(running) >= MAX_BATCHES or (
-            not is_full and any(batch.recent_until > now for batch in running)
-        ):
-            return []
+        if self._next or not self._ready or not self._is_open or (self._timer and not is_full):
+            return
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        running = [batch for batch in self._batches if batch.slow_from > now]
+        is_recent = any(batch.recent_until > now for batch in running)
+        if len(running) < MAX_BATCHES and (is_full or not is_recent):
+            self._next = Batch(now + self._spacing, now + SLOW_BATCH_SECONDS)
+            self._batches[self._next] = loop.create_task(self._decide(self._next))
+        elif not self._timer:
+            moments = chain.from_iterable((b.recent_until, b.slow_from) for b in running)
+            next_moment = min(each for each in moments if each > now)
+            self._timer = loop.call_at(next_moment, self._start_next)
+
+    def _start_next(self) -> None:
+        """Start a batch, unless that has to wait for other reasons than before."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+        self._start_batch()
+
+    def _take_calls(self) -> list[PendingCall]:
+        """Take the first command of each aggregate that is ready."""
         calls: list[PendingCall] = []
         while self._ready and len(calls) < MAX_BATCH_COMMANDS:
             aggregate_id = self._ready.popleft()
@@ -169,7 +167,9 @@ class CommandBatcher:
         return calls
 
     async def _decide(self, batch: Batch) -> None:
+        self._next, batch.calls = None, self._take_calls()
         calls = batch.calls
+        self._start_batch()  # of what this one has no room for
         undecided = dict(enumerate(calls))
 
         def answer(index: int, outcome: Outcome) -> None:
@@ -179,14 +179,16 @@ class CommandBatcher:
                 aggregate_id = call.command.event.aggregate_id
                 if self._queues[aggregate_id]:
                     self._ready.append(aggregate_id)
-                    self._wake.set()
+                    self._start_batch()
                 else:
                     del self._queues[aggregate_id]
 
         loop = asyncio.get_running_loop()
-        began, deadline = loop.time(), max(call.deadline for call in calls)
+        began = loop.time()
         try:
-            await self._decider.decide([call.command for call in calls], deadline, answer)
+            if calls:
+                deadline = max(call.deadline for call in calls)
+                await self._decider.decide([call.command for call in calls], deadline, answer)
         except Exception as error:
             for index in undecided:
                 undecided[index].fail(error)
@@ -197,4 +199,4 @@ class CommandBatcher:
             self._spacing = min(max(spacing, MIN_SPACING_SECONDS), MAX_SPACING_SECONDS)
             del self._batches[batch]
             calls.clear()  # an error's traceback holds them, and they hold the error
-            self._wake.set()
+            self._start_next()

@@ -17,20 +17,24 @@ import apsw
 import pytest
 
 from eventfleet.stores.contracts import Watermarks
-from eventfleet.stores.errors import Fenced, ServerUnavailable
+from eventfleet.stores.errors import Duplicate, Fenced, ServerUnavailable
 from eventfleet.stores.sqlite import database as database_module
 from eventfleet.stores.sqlite import log_cleaner
 from eventfleet.stores.sqlite.database import Database, WrittenTopics, open_database
+from eventfleet.stores.sqlite.event_table import EventTable
+from eventfleet.stores.sqlite.events import SqliteEvents
 from eventfleet.stores.sqlite.log import SqliteProducer, SqliteTransactionalWriter
 from eventfleet.stores.sqlite.log_admin import SqliteAdmin
 from eventfleet.stores.sqlite.log_cleaner import SqliteLogCleaner
 from eventfleet.stores.sqlite.log_reader import SqliteFollower, SqliteReader
 from eventfleet.stores.sqlite.log_rows import Appending
+from eventfleet.topics.codec import EVENT_HEADERS, decode
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
 from tests.contract.dying_log import OFFSET, RECORDS
 from tests.contract.faulty_files import FaultyFiles, faulty_files
+from tests.contract.samples import DOMAIN, event
 
 TOPICS = Topics.of("rooms", "")
 GROUP = "rooms.append"
@@ -309,16 +313,39 @@ async def test_records_of_a_transaction_under_way_are_not_read(database: Databas
     assert await values(database) == ["a", "b"]
 
 
-async def test_records_that_somebody_waits_for_are_written_at_once_and_others_with_the_next(
-    database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database_module, "GATHER_SECONDS", 3_600.0)
-    producer = SqliteProducer(database, gathers=True)
-    gathering = asyncio.create_task(producer.produce(out("a")))
-    await asyncio.sleep(0.1)
-    assert not gathering.done()
-    [position] = await producer.produce(out('{"replyto":"x"}'))
-    assert [each.offset for each in (*await gathering, position)] == [0, 1]
+async def test_what_is_put_is_produced_by_the_same_commit(database: Database) -> None:
+    events = SqliteEvents(database, EventTable(DOMAIN), TOPICS.events)
+    commits = count_commits(database)
+    assert await events.put_each([(event("a", 1), 0), (event("b", 1), 1)]) == [None, None]
+    assert len(commits) == 1
+    first, second = await events.put_each([(event("a", 1, id="other"), 0), (event("c", 1), 0)])
+    assert isinstance(first, Duplicate)
+    assert second is None
+    await events.put([event("a", 2), event("a", 3)], 0)
+    with pytest.raises(Duplicate):
+        await events.put([event("c", 2), event("c", 1, id="other")], 0)
+    assert len(commits) == 4
+    produced = await records(database, TOPICS.events)
+    assert [decode(each.value or b"") for each in produced] == [
+        *(event("a", 1), event("c", 1), event("a", 3))  # the last one places those below it
+    ]
+    assert [(each.key, each.headers) for each in produced] == [
+        *((b"a", EVENT_HEADERS), (b"c", EVENT_HEADERS), (b"a", EVENT_HEADERS))
+    ]
+    assert [e.aggregate_id for e in await events.sweep(0, 10)] == ["a", "a", "a", "c"]
+
+
+async def test_a_topic_that_takes_no_event_hinders_no_put(database: Database) -> None:
+    events = SqliteEvents(database, EventTable(DOMAIN), "rooms.gone")
+    assert await events.put_each([(event("a", 1), 0)]) == [None]
+    await events.put([event("a", 2)], 0)
+    assert [each.version for each in await events.sweep(0, 10)] == [1, 2]
+
+
+def count_commits(database: Database) -> list[None]:
+    commits: list[None] = []
+    database._writer.set_commit_hook(lambda: bool(commits.append(None)))
+    return commits
 
 
 async def test_a_follower_is_woken_by_commits_to_its_topic_alone(database: Database) -> None:

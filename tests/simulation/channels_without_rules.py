@@ -11,7 +11,7 @@ from eventfleet.feeds.channel_commands import (
     ServerMoment,
     ServerTime,
 )
-from eventfleet.service.command_batcher import Batch, CommandBatcher
+from eventfleet.service.command_batcher import CommandBatcher, PendingCall
 from eventfleet.stores.contracts import Claim
 from eventfleet.stores.memory.channels import MemoryChannels
 from eventfleet.topics.event import EventRecord
@@ -69,10 +69,11 @@ class PutsLate(Commander):
 class SharesDeadlines(CommandBatcher):
     """Without: a command keeps its own deadline in a batch whose others have later ones."""
 
-    async def _decide(self, batch: Batch) -> None:
-        for call in batch.calls:
+    def _take_calls(self) -> list[PendingCall]:
+        calls = super()._take_calls()
+        for call in calls:
             call.command = call.command._replace(deadline=None)
-        await super()._decide(batch)
+        return calls
 
 
 class LateServerTime(ServerTime):

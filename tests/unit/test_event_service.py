@@ -143,12 +143,33 @@ async def test_a_batch_starts_beside_one_that_is_no_longer_recent() -> None:
 
 
 async def test_a_batch_and_the_batches_at_once_are_bounded() -> None:
-    decider = RecordingDecider()
+    decider = RecordingDecider(lambda proposed: True)
     async with service(decider) as sent_to:
-        await asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(5000)))
+        paying = asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(5000)))
+        await until(lambda: decider.running == command_batcher.MAX_BATCHES)
+        decider.release.set()
+        await paying
     assert sum(map(len, decider.batches)) == 5000
     assert max(map(len, decider.batches)) == command_batcher.MAX_BATCH_COMMANDS
     assert decider.most == command_batcher.MAX_BATCHES
+
+
+async def test_a_command_whose_caller_left_before_its_batch_is_in_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_batcher, "MAX_SPACING_SECONDS", 60.0)
+    decider = RecordingDecider(lambda proposed: True)
+    async with service(decider) as sent_to:
+        first = asyncio.create_task(pay(sent_to, "order-1"))
+        await until(lambda: decider.running == 1)
+        leaving = asyncio.create_task(pay(sent_to, "order-2"))
+        await asyncio.sleep(0)
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        decider.release.set()
+        await first
+        assert isinstance(await pay(sent_to, "order-3"), Accepted)
+    assert decider.batches == [["order-1"], ["order-3"]]
 
 
 async def test_an_aggregate_has_one_command_in_a_batch_and_keeps_its_order() -> None:

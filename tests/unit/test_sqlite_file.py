@@ -41,8 +41,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "file"
 
 
-async def note(database: Database, name: str, *, gather: bool = False) -> None:
-    await database.write(lambda connection: connection.execute(NOTE, (name,)), gather=gather)
+async def note(database: Database, name: str) -> None:
+    await database.write(lambda connection: connection.execute(NOTE, (name,)))
 
 
 async def noted(path: Path) -> list[str]:
@@ -170,25 +170,6 @@ async def test_writes_that_wait_are_committed_together(path: Path) -> None:
         await asyncio.gather(*(note(database, f"{number:03}") for number in range(100)))
     assert commits < 50
     assert len(await noted(path)) == 100
-
-
-async def test_a_write_that_gathers_is_committed_with_the_next_or_soon_alone(path: Path) -> None:
-    commits = []
-
-    def count() -> bool:
-        commits.append(1)
-        return False
-
-    async with open_database(path, 5) as database:
-        database._writer.set_commit_hook(count)
-        gathering = asyncio.create_task(note(database, "a", gather=True))
-        await asyncio.sleep(0)
-        await note(database, "b")
-        await gathering
-        assert len(commits) == 1
-        await note(database, "c", gather=True)
-        assert len(commits) == 2
-    assert await noted(path) == ["a", "b", "c"]
 
 
 async def test_a_read_waits_for_no_search(path: Path) -> None:

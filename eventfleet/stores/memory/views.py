@@ -1,6 +1,6 @@
 """The views' stores, in memory."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 from eventfleet.model.value_copy import copy_value
@@ -105,17 +105,16 @@ class MemoryViews:
         known: BuildProgress,
         progress: BuildProgress,
     ) -> bool:
-        await self._yield_point()
-        builds = self._builds.get(view, ViewBuilds()).noted(number, partition, known, progress)
-        if builds is None:
-            return False
-        self._builds[view] = builds
-        await self._yield_point()
-        return True
+        return await self._change(
+            view, lambda builds: builds.noted(number, partition, known, progress)
+        )
 
     async def make_live(self, view: str, number: int, partitions: int) -> bool:
+        return await self._change(view, lambda builds: builds.made_live(number, partitions))
+
+    async def _change(self, view: str, change: Callable[[ViewBuilds], ViewBuilds | None]) -> bool:
         await self._yield_point()
-        builds = self._builds.get(view, ViewBuilds()).made_live(number, partitions)
+        builds = change(self._builds.get(view, ViewBuilds()))
         if builds is None:
             return False
         self._builds[view] = builds

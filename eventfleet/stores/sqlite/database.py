@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,11 @@ from eventfleet.stores.sqlite.backup import back_up
 from eventfleet.stores.sqlite.calls import Action, Call, Calls, Job, run_soon
 from eventfleet.stores.sqlite.database_file import connect, connect_reader, locked, rewrite_log
 from eventfleet.stores.sqlite.errors import translated
-from eventfleet.stores.timeout import Timeout
 
 T = TypeVar("T")
 
 MAX_GROUP_JOBS = 200
 MAX_WAITING_JOBS = 10_000
-GATHER_SECONDS = 0.001
-"""How long a write that nobody waits for may wait, to be committed with a caller's next event."""
 CHECKPOINT_PAGES = 1_000
 """The length of the log from which on its pages are moved to their places."""
 
@@ -57,8 +54,6 @@ class Database:
         self._writer, self._readers = writer, [connect_reader(path) for _ in range(2)]
         self._calls: list[Calls] = [SimpleQueue() for _ in range(3)]
         self._writes, self._reads, self._searches = self._calls
-        self._gathered: list[Call] = []
-        self._gathering = threading.Lock()
         self._log_pages, self._has_lost_writes = 0, False
         self._is_synced: bool | None = None
         writer.set_wal_hook(self._note_log_pages)
@@ -74,14 +69,13 @@ class Database:
         for thread in self._threads:
             thread.start()
 
-    async def write(self, job: Job[T], *, sync: bool = True, gather: bool = False) -> T:
+    async def write(self, job: Job[T], *, sync: bool = True) -> T:
         """Run a job in a transaction; return what it returns once that is committed.
 
         Without `sync` the commit may be lost with the power, though never alone: only with all that
-        came after it. With `gather` it waits a moment for others, to be committed with them.
-        ServerUnavailable: it is not known to be committed.
+        came after it. ServerUnavailable: it is not known to be committed.
         """
-        return await self._call(job, self._write_soon if gather else self._write_now, sync)
+        return await self._call(job, self._writes, sync)
 
     async def sync(self) -> None:
         """Return once all that was committed before is on the disk."""
@@ -89,11 +83,11 @@ class Database:
 
     async def read(self, job: Job[T]) -> T:
         """Run a job that only reads, on what is committed at one moment."""
-        return await self._call(job, self._reads.put)
+        return await self._call(job, self._reads)
 
     async def search(self, job: Job[T]) -> T:
         """Run a job that reads for long, perhaps: it holds up other searches alone."""
-        return await self._call(job, self._searches.put)
+        return await self._call(job, self._searches)
 
     async def rows(self, statement: str, *values: Any) -> list[Any]:
         """Return what a statement selects."""
@@ -131,7 +125,6 @@ class Database:
 
     def close(self) -> None:
         """Finish what waits, and close the file."""
-        self._write_gathered()
         for calls in self._calls:
             calls.put(None)
         for thread in self._threads:
@@ -139,34 +132,20 @@ class Database:
         for connection in (*self._readers, self._writer):
             connection.close()
 
-    async def _call(self, job: Job[T], begin: Callable[[Call], None], is_synced: bool = False) -> T:
+    async def _call(self, job: Job[T], calls: Calls, is_synced: bool = False) -> T:
         if sum(each.qsize() for each in self._calls) >= MAX_WAITING_JOBS:
             raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} calls wait")
         loop = asyncio.get_running_loop()
-        result: asyncio.Future[T] = loop.create_future()
+        call = Call(job, is_synced, loop, loop.create_future())
+        limit = loop.call_later(self._timeout, self._end_late, call)
+        calls.put(call)
         try:
-            with Timeout(self._timeout):
-                begin(Call(job, is_synced, loop, result))
-                return await result
-        except TimeoutError:
-            raise ServerUnavailable(f"{self.path}: no answer in {self._timeout:g} s") from None
+            return await call.result  # type: ignore[no-any-return]
+        finally:
+            limit.cancel()
 
-    def _write_soon(self, call: Call) -> None:
-        """Write with the next call, so that the writer need not be woken for this one alone."""
-        with self._gathering:
-            self._gathered.append(call)
-            if len(self._gathered) == 1:
-                call.loop.call_later(GATHER_SECONDS, self._write_gathered)
-
-    def _write_now(self, call: Call) -> None:
-        self._write_gathered()
-        self._writes.put(call)
-
-    def _write_gathered(self) -> None:
-        with self._gathering:
-            for call in self._gathered:
-                self._writes.put(call)
-            self._gathered.clear()
+    def _end_late(self, call: Call) -> None:
+        call.end(None, ServerUnavailable(f"{self.path}: no answer in {self._timeout:g} s"))
 
     def _run_reads(self, reader: apsw.Connection, calls: Calls) -> None:
         while (call := calls.get()) is not None:
@@ -183,7 +162,7 @@ class Database:
     def _write_groups(self) -> None:
         while group := self._next_group():
             # Who stopped waiting is not served.
-            self._write_group([each for each in group if not each.result.cancelled()])
+            self._write_group([each for each in group if not each.result.done()])
             self._checkpoint()
 
     def _next_group(self) -> list[Call]:

@@ -1,6 +1,7 @@
 """The event store on SQLite."""
 
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -18,12 +19,15 @@ from eventfleet.stores.contracts import (
     Write,
 )
 from eventfleet.stores.cursors import FeedPoint, decode_cursor, decode_feed_cursor, encode_cursor
-from eventfleet.stores.errors import Duplicate
+from eventfleet.stores.errors import Duplicate, TopicRefused
 from eventfleet.stores.sqlite.database import Database
 from eventfleet.stores.sqlite.event_table import EventTable, dump_time
+from eventfleet.stores.sqlite.log_rows import Appending
 from eventfleet.stores.sqlite.outbox import PUBLISH, SqliteOutbox
 from eventfleet.stores.sqlite.registry import SqliteRegistry
+from eventfleet.topics.codec import encode
 from eventfleet.topics.event import EventKey, EventRecord, Position
+from eventfleet.topics.partitioner import Destination
 
 PAGE_EVENTS = 200
 READABLE = "parked_offset IS NULL"
@@ -34,10 +38,11 @@ REFUSED_BEFORE = "parked_offset IS NOT NULL AND (parked_epoch, parked_offset) < 
 
 
 class SqliteEvents:
-    """EventStore of one domain."""
+    """EventStore of one domain; what is put is produced to the `topic`, if one is given."""
 
-    def __init__(self, database: Database, table: EventTable) -> None:
+    def __init__(self, database: Database, table: EventTable, topic: str | None = None) -> None:
         self._database, self._table, self._domain = database, table, table.domain
+        self._topic = topic
         self.outbox = SqliteOutbox(database, table)
         self.registry = SqliteRegistry(database, table.domain)
 
@@ -67,20 +72,37 @@ class SqliteEvents:
             for index, event in enumerate(events):
                 if not self._table.insert(connection, event, partition, outbox=outbox):
                     raise self._duplicate(connection, index, event)
+            self._produce(connection, [(events[-1], partition)])
 
         if events:
             await self._database.write(run)
 
     async def put_each(self, events: Sequence[tuple[EventRecord, int]]) -> list[Duplicate | None]:
         def run(connection: apsw.Connection) -> list[Duplicate | None]:
-            return [
+            found = [
                 None
                 if self._table.insert(connection, event, partition)
                 else self._duplicate(connection, 0, event)
                 for event, partition in events
             ]
+            stored = [each for each, taken in zip(events, found, strict=True) if taken is None]
+            self._produce(connection, stored)
+            return found
 
         return await self._database.write(run) if events else []
+
+    def _produce(
+        self, connection: apsw.Connection, events: Sequence[tuple[EventRecord, int]]
+    ) -> None:
+        """Produce events as they are put. What their topic refuses is left to the sweep."""
+        if self._topic is None or not events:
+            return
+        records = [
+            Destination(self._topic, partition, "").record(event.aggregate_id, encode(event))
+            for event, partition in events
+        ]
+        with suppress(TopicRefused):
+            Appending(connection, self._database.written).append(records)
 
     async def mark_discarded(self, key: EventKey, *, parked: bool = False) -> None:
         only = " AND parked_offset IS NOT NULL" if parked else ""

@@ -7,7 +7,7 @@ import apsw
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Fenced
 from eventfleet.stores.sqlite.database import Database
-from eventfleet.stores.sqlite.log_rows import Appending, find_partition, is_awaited
+from eventfleet.stores.sqlite.log_rows import Appending, find_partition
 from eventfleet.topics.event import Position
 from eventfleet.topics.record import ProducerRecord
 
@@ -80,19 +80,15 @@ class SqliteTransactionalWriter:
 
 
 class SqliteProducer:
-    """LogWriter: what it acknowledges is on the disk.
+    """LogWriter: what it acknowledges is on the disk."""
 
-    With `gathers`, records that nobody waits for are written with what comes next.
-    """
-
-    def __init__(self, database: Database, *, gathers: bool = False) -> None:
-        self._database, self._gathers = database, gathers
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def produce(self, records: Sequence[ProducerRecord]) -> list[Position]:
         written = self._database.written
         return await self._database.write(
-            lambda connection: Appending(connection, written).append(records),
-            gather=self._gathers and not any(map(is_awaited, records)),
+            lambda connection: Appending(connection, written).append(records)
         )
 
     async def close(self) -> None:
