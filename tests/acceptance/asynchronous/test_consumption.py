@@ -316,14 +316,14 @@ def test_worker_commits_events(fleet: Fleet, case: str) -> None:
 
 def test_worker_commits_after_producing(fleet: Fleet, case: str) -> None:
     """Killed with work in flight: what was sent is what was committed, and none is sent twice."""
-    records = written(case, *["step"] * 600)
+    records = written(case, *["step"] * 1_200)
     assert worker_of(fleet, "append").stop() == 0
     fleet.kafka.produce(records)
     (worker,) = fleet.start("append", CHUNK_RECORDS="1")
     wait_for(lambda: worker.metric("stored_total") > 0, "events stored")
     worker.kill()
     rest = fleet.kafka.waiting(fleet.group("append"), fleet.topic("events"))
-    assert 0 < len(rest) < 600
+    assert 0 < len(rest) < 1_200
     sent = {event["id"] for event in of_case(fleet, "stored", case)}
     assert sent == set(ids(records)) - set(ids(rest))
     fleet.start("append")
