@@ -1,7 +1,8 @@
-"""Commits records and an offset again and again, and dies a step later each time: STEP FOLDER.
+"""Does something again and again, and dies a step later each time: ACTION STEP FOLDER.
 
-A step is a `statement` of the commit, or a `write` to the file's log, half of which is done. The
-try that dies after step N works on the copy `N` of the folder's `file`; the last one does not die.
+The action is to `commit` records and an offset, or to `put` events that are produced as well. A
+step is a `statement` of it, or a `write` to the file's log, half of which is done. The try that
+dies after step N works on the copy `N` of the folder's `file`; the last one does not die.
 """
 
 import asyncio
@@ -15,9 +16,12 @@ from typing import Any
 import apsw
 
 from eventfleet.stores.sqlite.database import open_database
+from eventfleet.stores.sqlite.event_table import EventTable
+from eventfleet.stores.sqlite.events import SqliteEvents
 from eventfleet.stores.sqlite.log import SqliteTransactionalWriter
 from eventfleet.topics.record import ProducerRecord
 from tests.contract.faulty_files import FaultyFiles, die
+from tests.contract.samples import DOMAIN, event
 
 RECORDS = [
     ProducerRecord(f"rooms.{kind}", b"k", b"new " + b"." * 3_000, partition)
@@ -25,6 +29,7 @@ RECORDS = [
     for partition in (0, 1)
 ]
 OFFSET = 2
+EVENTS = [event("a", 1, data={"text": "." * 3_000}), event("a", 2)]
 
 
 class Steps:
@@ -47,6 +52,17 @@ async def commit(path: Path, steps: Steps) -> None:
         steps.is_armed = False
 
 
+async def put(path: Path, steps: Steps) -> None:
+    async with open_database(path, 60) as database:
+        events = SqliteEvents(database, EventTable(DOMAIN), "rooms.events")
+        steps.is_armed = True
+        await events.put(EVENTS, 0)
+        steps.is_armed = False
+
+
+ACTIONS = {"commit": commit, "put": put}
+
+
 def die_at_statement(steps: Steps) -> None:
     def ended(_: Any) -> None:
         if steps.is_last():
@@ -67,22 +83,22 @@ def die_within_write(steps: Steps) -> FaultyFiles:
     return FaultyFiles(write_half)
 
 
-def try_once(kind: str, path: Path, step: int) -> bool:
-    """Return whether the commit came through, in a process of its own."""
+def try_once(action: str, kind: str, path: Path, step: int) -> bool:
+    """Return whether the action came through, in a process of its own."""
     child = os.fork()
     if not child:
         steps = Steps(step)
         _kept = (die_at_statement if kind == "statement" else die_within_write)(steps)
-        asyncio.run(commit(path, steps))
+        asyncio.run(ACTIONS[action](path, steps))
         os._exit(0)
     return not os.waitpid(child, 0)[1]
 
 
-def main(kind: str, folder: str) -> None:
+def main(action: str, kind: str, folder: str) -> None:
     for step in count(1):
         path = Path(folder, str(step))
         shutil.copy(Path(folder, "file"), path)
-        if try_once(kind, path, step):
+        if try_once(action, kind, path, step):
             return
 
 

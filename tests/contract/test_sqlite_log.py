@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from eventfleet.topics.codec import EVENT_HEADERS, decode
 from eventfleet.topics.names import Topics
 from eventfleet.topics.record import LogRecord, ProducerRecord
 from eventfleet.topics.topic_specs import TopicSpec, declare_topics
-from tests.contract.dying_log import OFFSET, RECORDS
+from tests.contract.dying_log import EVENTS, OFFSET, RECORDS
 from tests.contract.faulty_files import FaultyFiles, faulty_files
 from tests.contract.samples import DOMAIN, event
 
@@ -109,23 +110,45 @@ async def test_a_commit_is_whole_or_not_there_wherever_the_process_dies(
         owner = source(database)
         await owner.open()
         await owner.commit([*RECORDS, *RECORDS], OFFSET - 1)
-    helper = [sys.executable, "-m", "tests.contract.dying_log", kind, str(path.parent)]
-    await asyncio.to_thread(subprocess.run, helper, check=True)
     found = []
-    for step in range(1, len([*path.parent.iterdir()])):
-        if not (copy := path.with_name(str(step))).exists():
-            break
-        async with open_database(copy, TIMEOUT) as database:
-            wholly = await offset(database) == OFFSET
-            for record in RECORDS:
-                assert record.partition is not None
-                there = await records(database, record.topic, record.partition)
-                assert [each.offset for each in there] == list(range(2 + wholly))
+    async for database in dying("commit", kind, path):
+        wholly = await offset(database) == OFFSET
+        for record in RECORDS:
+            assert record.partition is not None
+            there = await records(database, record.topic, record.partition)
+            assert [each.offset for each in there] == list(range(2 + wholly))
         found.append(wholly)
     assert found == sorted(found)
-    assert found[0] is False
-    assert found[-1] is True
+    assert {*found} == {False, True}
     assert len(found) > len(RECORDS)
+
+
+@pytest.mark.parametrize("kind", ["statement", "write"])
+async def test_a_put_and_its_record_are_there_or_neither_wherever_the_process_dies(
+    path: Path, kind: str
+) -> None:
+    async with open_database(path, TIMEOUT) as database:
+        await prepare(database)
+    found = []
+    async for database in dying("put", kind, path):
+        stored = await SqliteEvents(database, EventTable(DOMAIN)).count()
+        produced = [decode(each.value or b"") for each in await records(database, TOPICS.events)]
+        assert (stored, produced) in [(0, []), (len(EVENTS), EVENTS[-1:])]
+        found.append(stored)
+    assert found == sorted(found)
+    assert {*found} == {0, len(EVENTS)}
+    assert len(found) > len(EVENTS)
+
+
+async def dying(action: str, kind: str, path: Path) -> AsyncIterator[Database]:
+    """Open what each try leaves of a file; see `dying_log`."""
+    helper = [sys.executable, "-m", "tests.contract.dying_log", action, kind, str(path.parent)]
+    await asyncio.to_thread(subprocess.run, helper, check=True)
+    for step in count(1):
+        if not (copy := path.with_name(str(step))).exists():
+            return
+        async with open_database(copy, TIMEOUT) as database:
+            yield database
 
 
 # The disk fails
