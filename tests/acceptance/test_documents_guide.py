@@ -15,8 +15,12 @@ from tests.acceptance.fleet import ROOT
 GUIDE = ROOT / "docs" / "guides" / "documents.md"
 
 
-@pytest.fixture
-def url(mongo_url: str) -> Iterator[str]:
+@pytest.fixture(params=["mongo", "file"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "file":
+        yield f"sqlite:///{tmp_path}/documents.sqlite"
+        return
+    mongo_url = request.getfixturevalue("mongo_url")
     yield mongo_url
     with MongoClient(mongo_url) as client:
         for database in ("shop", "games", "mydb"):
