@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 MAX_GROUP_JOBS = 200
 MAX_WAITING_JOBS = 10_000
-CHECKPOINT_PAGES = 1_000
+CHECKPOINT_PAGES = 2_000
 """The length of the log from which on its pages are moved to their places."""
 
 
@@ -57,7 +57,7 @@ class Database:
         self._log_pages, self._has_lost_writes = 0, False
         self._is_synced: bool | None = None
         writer.set_wal_hook(self._note_log_pages)
-        self._watchers: set[_Watcher] = set()
+        self._watchers: defaultdict[str | None, set[_Watcher]] = defaultdict(set)
         self.written = WrittenTopics(set(), set())
         """Of the jobs of the group being committed."""
         readers = zip(self._readers, self._calls[1:], strict=True)
@@ -112,12 +112,12 @@ class Database:
         `awaited` is set, too, after those of records that somebody waits for.
         """
         events = asyncio.Event(), awaited or asyncio.Event()
-        watcher = _Watcher(asyncio.get_running_loop(), *events, topic)
-        self._watchers.add(watcher)
+        watcher = _Watcher(asyncio.get_running_loop(), *events)
+        self._watchers[topic].add(watcher)
         try:
             yield watcher.changed
         finally:
-            self._watchers.discard(watcher)
+            self._watchers[topic].discard(watcher)
 
     async def back_up(self, copy: Path) -> int:
         """Copy all that is committed to a new file; see `back_up`."""
@@ -133,7 +133,7 @@ class Database:
             connection.close()
 
     async def _call(self, job: Job[T], calls: Calls, is_synced: bool = False) -> T:
-        if sum(each.qsize() for each in self._calls) >= MAX_WAITING_JOBS:
+        if calls.qsize() >= MAX_WAITING_JOBS:
             raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} calls wait")
         loop = asyncio.get_running_loop()
         call = Call(job, is_synced, loop, loop.create_future())
@@ -168,15 +168,12 @@ class Database:
     def _next_group(self) -> list[Call]:
         """Return what waits to be written, once something does; nothing: the file is closed."""
         group: list[Call] = []
-        call = self._writes.get()
-        with suppress(Empty):
-            while call is not None:
-                group.append(call)
-                if len(group) == MAX_GROUP_JOBS:
-                    return group
-                call = self._writes.get_nowait()
-            if group:
-                self._writes.put(None)
+        while (call := self._writes.get()) is not None:
+            group.append(call)
+            if self._writes.empty() or len(group) == MAX_GROUP_JOBS:
+                return group
+        if group:
+            self._writes.put(None)
         return group
 
     def _note_log_pages(self, _: apsw.Connection, name: str, pages: int) -> int:
@@ -209,21 +206,21 @@ class Database:
                 self._roll_back()
             self._tell([(each, None, translated(self.path, error)) for each in group], ())
         else:
-            self._tell(outcomes, tuple(self._watchers))
+            self._tell(outcomes, (None, *self.written.topics))
 
     def _tell(
         self,
         outcomes: Iterable[tuple[Call, Any, BaseException | None]],
-        watchers: Iterable["_Watcher"],
+        topics: Iterable[str | None],
     ) -> None:
         actions: dict[asyncio.AbstractEventLoop, list[Action]] = defaultdict(list)
         for call, value, error in outcomes:
             actions[call.loop].append(partial(call.end, value, error))
-        for watcher in watchers:
-            if watcher.topic is None or watcher.topic in self.written.topics:
+        for topic in topics:
+            for watcher in tuple(self._watchers.get(topic, ())):
                 actions[watcher.loop].append(watcher.changed.set)
-            if watcher.topic in self.written.awaited:
-                actions[watcher.loop].append(watcher.awaited.set)
+                if topic in self.written.awaited:
+                    actions[watcher.loop].append(watcher.awaited.set)
         for loop, own in actions.items():
             run_soon(loop, own)
 
@@ -259,7 +256,6 @@ class _Watcher(NamedTuple):
     loop: asyncio.AbstractEventLoop
     changed: asyncio.Event
     awaited: asyncio.Event
-    topic: str | None
 
 
 class _Opened:
