@@ -61,8 +61,7 @@ class Database:
         self.written = WrittenTopics(set(), set())
         """Of the jobs of the group being committed."""
         readers = zip(self._readers, self._calls[1:], strict=True)
-        loops: list[Action] = [self._write_groups]
-        loops += [partial(self._run_reads, *each) for each in readers]
+        loops: list[Action] = [self._write_groups, *(partial(self._run_reads, *r) for r in readers)]
         self._threads = [
             threading.Thread(target=each, name="sqlite", daemon=True) for each in loops
         ]
@@ -137,8 +136,8 @@ class Database:
             raise ServerUnavailable(f"{self.path}: {MAX_WAITING_JOBS} calls wait")
         loop = asyncio.get_running_loop()
         call = Call(job, is_synced, loop, loop.create_future())
-        limit = loop.call_later(self._timeout, self._end_late, call)
         calls.put(call)
+        limit = loop.call_later(self._timeout, self._end_late, call)
         try:
             return await call.result  # type: ignore[no-any-return]
         finally:
@@ -198,8 +197,9 @@ class Database:
             self.written.clear()
             self._set_synced(any(each.is_synced for each in group))
             self._writer.execute("BEGIN IMMEDIATE")
-            outcomes = [(each, *self._run_write(each.run)) for each in group]
-            self._writer.execute("COMMIT")
+            outcomes = [(each, *self._run_write(each.run, len(group) > 1)) for each in group]
+            if self._writer.in_transaction:
+                self._writer.execute("COMMIT")
         except BaseException as error:
             self._has_lost_writes |= isinstance(error, apsw.IOError)
             with suppress(apsw.Error):  # the next group rolls back what this one leaves
@@ -233,17 +233,19 @@ class Database:
         if self._writer.in_transaction:
             self._writer.execute("ROLLBACK")
 
-    def _run_write(self, job: Job[Any]) -> tuple[Any, BaseException | None]:
-        """Return what the job returned, or what it raised when its own writes are undone."""
-        self._writer.execute("SAVEPOINT job")
+    def _run_write(self, job: Job[Any], is_shared: bool) -> tuple[Any, BaseException | None]:
+        """Return what the job returned, or what it raised when its own writes alone are undone."""
+        if is_shared:
+            self._writer.execute("SAVEPOINT job")
         try:
             value = job(self._writer)
         except (apsw.FullError, apsw.IOError, apsw.CorruptError):
             raise  # of the whole group
         except Exception as error:
-            self._writer.execute("ROLLBACK TO job; RELEASE job")
+            self._writer.execute("ROLLBACK TO job; RELEASE job" if is_shared else "ROLLBACK")
             return None, error
-        self._writer.execute("RELEASE job")
+        if is_shared:
+            self._writer.execute("RELEASE job")
         return value, None
 
 
