@@ -69,7 +69,7 @@ class FastCommandDecoder:
 
         `new`: the command's id was made for it, so that nobody can have sent it before.
         """
-        if value is None or len(value) > SMALL_EVENT_BYTES:
+        if value is None or not self._decoders or len(value) > SMALL_EVENT_BYTES:
             return None
         try:
             command = decode_canonical(value, _read_envelope)

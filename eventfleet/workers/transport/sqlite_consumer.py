@@ -23,7 +23,7 @@ from eventfleet.workers.transport.consumer import Consumer
 TURN_SECONDS = 10.0
 """How long a consumer waits for chunks in one turn."""
 
-TRICKLE_SECONDS = 0.1
+TRICKLE_SECONDS = 0.2
 """Between two reads of a few records that nobody waits for. What comes meanwhile is read together:
 each chunk costs the process, which does all the work, more than its records do."""
 
