@@ -312,9 +312,9 @@ async def test_event_service_answers_provider(
     assert isinstance(await service.send(ticket, "Close", {}, command_id="c-2"), Accepted), (
         "a rejection leaves nothing behind: its repeat is judged anew"
     )
+    await stored(fleet, ticket, 3)
     other = await service.send(ticket, "Open", {"title": "another"}, command_id="c-1")
     assert isinstance(other, Rejected)
-    await stored(fleet, ticket, 3)
     fleet.forget_markers()
     assert await service.send(ticket, "Open", OPEN, command_id="c-1") == repeated
 
