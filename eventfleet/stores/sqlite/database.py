@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 MAX_GROUP_JOBS = 200
 MAX_WAITING_JOBS = 10_000
-CHECKPOINT_PAGES = 2_000
+CHECKPOINT_PAGES = 1_000
 """The length of the log from which on its pages are moved to their places."""
 
 
