@@ -15,11 +15,13 @@ from eventfleet.model.domain import Domain
 from eventfleet.roles.append_notices import AppendNotices, with_addresses
 from eventfleet.roles.append_parking import ROLE, AppendParking
 from eventfleet.roles.append_plan import (
+    AnyPlan,
     AppendItem,
     AppendResult,
     FastPlan,
     Found,
     Heads,
+    PlacingPlan,
     Plan,
     Unplaced,
     before_next_decision,
@@ -169,7 +171,7 @@ class AppendRole:
             if clash:
                 found = await self._explain(clash, items)
 
-    async def _plan(self, items: Sequence[AppendItem], found: Found) -> Plan | FastPlan:
+    async def _plan(self, items: Sequence[AppendItem], found: Found) -> AnyPlan:
         """Plan the writes; `found` gets the stored events, unless all items are surely new.
 
         The look-up is for all items or none, and comes after the heads: another owner may be ahead
@@ -178,6 +180,9 @@ class AppendRole:
         heads = await self._heads.of(items)
         if self._synchronous:
             found |= await self._find(items, found)
+            placing = PlacingPlan(items, heads, found)
+            if not placing.suspect:
+                return placing
             unplaced = await self._unplaced(heads, found)
             return Plan(items, heads, found, unplaced, self._dead_letter, stored_only=True)
         fast = FastPlan(items, heads)
@@ -207,7 +212,7 @@ class AppendRole:
         return unplaced
 
     async def _write(
-        self, plan: Plan | FastPlan, items: Sequence[AppendItem]
+        self, plan: AnyPlan, items: Sequence[AppendItem]
     ) -> tuple[int, Duplicate | None]:
         """Do the plan's writes. Returns how many items are done, and the clash that ended it."""
         try:
@@ -218,7 +223,7 @@ class AppendRole:
         except BaseException:
             self._heads.forget(items)
             raise
-        self._heads.remember(plan)
+        self._heads.remember(plan.heads)
         return len(items), None
 
     def _encode(

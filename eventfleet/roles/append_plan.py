@@ -128,6 +128,11 @@ def head_of(event: EventRecord) -> Head:
     return Head(event.version, event.id, event.version, event.type)
 
 
+def after_placing(head: Head, event: EventRecord) -> Head:
+    """Return the head of an aggregate of which an event that was put is placed."""
+    return head_of(event) if event.version >= head.version else head._replace(placed=event.version)
+
+
 def with_placed(head: Head, version: int) -> Head:
     """Return the head of an aggregate of which a parked event is placed."""
     return head._replace(placed=version, parked=version < head.version)
@@ -181,11 +186,7 @@ class FastPlan:
             else Head(event.version, event.id, placed_upto[key], event.type, True)
             for key, event in last.items()
         }
-
-    @property
-    def items(self) -> range:
-        """For each write, the index of its item."""
-        return range(len(self.writes))
+        self.items = range(len(self.writes))  # for each write, the index of its item
 
     def apply(self, done: int, result: AppendResult) -> None:
         """Add the outcome of the first `done` items, whose writes are done."""
@@ -193,6 +194,33 @@ class FastPlan:
         result.emits += emits
         result.parked += [item for index, item in self._parked.items() if index < done]
         result.report.stored += len(emits)
+
+
+class PlacingPlan:
+    """The places of events that were put, each right after its aggregate's last placed one.
+
+    It ends at the first `suspect`, if there is one: an event that is not stored, is placed, or has
+    unplaced ones before it that no item places. Then a Plan is needed.
+    """
+
+    def __init__(self, items: Sequence[AppendItem], heads: Heads, found: Found) -> None:
+        self.writes: list[AssignPosition] = []
+        self.suspect = False
+        self.heads: dict[str, Head] = {}
+        for item in items:
+            event, aggregate_id = found.get(item.event.key), item.event.aggregate_id
+            head = self.heads.get(aggregate_id) or heads[aggregate_id]
+            if event is None or event.position or event.version != head.placed + 1:
+                self.suspect = True
+                break
+            self.heads[aggregate_id] = after_placing(head, event)
+            self.writes.append(AssignPosition(event, item.position))
+        self.items = range(len(self.writes))
+
+    def apply(self, done: int, result: AppendResult) -> None:
+        """Add the outcome of the first `done` items, whose writes are done."""
+        result.emits += [write.event for write in self.writes[:done]]
+        result.report.stored += done
 
 
 class Plan:
@@ -294,11 +322,7 @@ class Plan:
             event = unplaced.pop(0)
             self._write(AssignPosition(event, item.position))
             self.results[-1].emits.append(event)
-            head = self._head(aggregate_id)
-            if event.version >= head.version:
-                self.heads[aggregate_id] = head_of(event)
-            else:
-                self.heads[aggregate_id] = head._replace(placed=event.version)
+            self.heads[aggregate_id] = after_placing(self._head(aggregate_id), event)
 
     def _catch_up(self, known: EventRecord) -> None:
         """Move the head to what another owner has done: what follows comes after it."""
@@ -332,3 +356,6 @@ class Plan:
         result = self.results[-1]
         result.dead_letters.append(self._make_dead_letter(item.record, SUPERSEDED, reason))
         result.superseded += 1
+
+
+AnyPlan = Plan | FastPlan | PlacingPlan

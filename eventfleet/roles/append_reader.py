@@ -5,7 +5,7 @@ from typing import Any
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append_parking import ROLE
-from eventfleet.roles.append_plan import AppendItem, FastPlan, Heads, Plan
+from eventfleet.roles.append_plan import AppendItem, Heads
 from eventfleet.roles.role import UndeclaredEvent
 from eventfleet.states.lru_cache import LruCache, cache_statistics
 from eventfleet.stores.contracts import NO_HEAD, EventStore, Head
@@ -101,9 +101,9 @@ class AppendHeads:
             heads |= loaded
         return heads
 
-    def remember(self, plan: Plan | FastPlan) -> None:
-        """Keep the heads after the writes of a plan, which are acknowledged."""
-        self._cache.put_all(plan.heads)
+    def remember(self, heads: Heads) -> None:
+        """Keep the heads after writes that are acknowledged."""
+        self._cache.put_all(heads)
 
     def forget(self, items: Sequence[AppendItem]) -> None:
         """Forget the heads of the items' aggregates, which another writer may have moved."""
