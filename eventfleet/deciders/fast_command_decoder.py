@@ -4,6 +4,7 @@ It takes commands whose payload needs no check but that of its class. Any other 
 invalid one, goes through `decode_command` and `parse_decoded_command`, which give the reason.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -77,6 +78,7 @@ class FastCommandDecoder:
                 command is None
                 or command.domain != self._domain
                 or not is_in_milliseconds(command.time)
+                or _LONG_NUMBER.search(command.data)
             ):
                 return None
             decoder = self._decoders.get(command.type)
@@ -90,7 +92,7 @@ def _decoder(
     domain: Domain[Any], rule: CommandRule
 ) -> ProposedEventDecoder | StateCommandDecoder | None:
     kind = command_class(rule)
-    if kind is None or not is_storable(kind):
+    if kind is None or not is_storable(kind, bounded=True):
         return None
     decode = msgspec.json.Decoder(kind).decode
     if not isinstance(rule, Emits):
@@ -102,4 +104,6 @@ def _decoder(
     )
 
 
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
+"""Any other integer has less than 64 bits."""
 _read_envelope = msgspec.json.Decoder(UndecodedCommand).decode

@@ -17,11 +17,11 @@ def has_same_schema(payload: type[msgspec.Struct], other: type[msgspec.Struct]) 
     return same and shape.fields == expected.fields and not _has_own_check(other)
 
 
-def is_storable(payload: type[msgspec.Struct]) -> bool:
+def is_storable(payload: type[msgspec.Struct], *, bounded: bool = False) -> bool:
     """Return whether every store can keep all valid payloads: of texts, times, which are texts in
-    JSON, and numbers with bounds."""
+    JSON, and numbers with bounds, or any integers where they are `bounded` otherwise."""
     shape = _shape(payload)
-    storable = all(_is_storable_type(field.type) for field in shape.fields)
+    storable = all(_is_storable_type(field.type, bounded) for field in shape.fields)
     return storable and not (shape.array_like or _has_own_check(payload))
 
 
@@ -61,14 +61,16 @@ def _is_one_of(kind: inspect.Type, kinds: tuple[type[inspect.Type], ...]) -> boo
     return isinstance(kind, kinds)
 
 
-def _is_storable_type(kind: inspect.Type) -> bool:
+def _is_storable_type(kind: inspect.Type, bounded: bool) -> bool:
     match kind:
         case inspect.StrType() | inspect.DateTimeType() | inspect.BoolType() | inspect.NoneType():
+            return True
+        case inspect.IntType() if bounded:
             return True
         case inspect.IntType(ge=int(least), le=int(most)):
             return least >= INT64_MIN and most <= INT64_MAX
         case inspect.UnionType(types=types):
-            return all(map(_is_storable_type, types))
+            return all(_is_storable_type(each, bounded) for each in types)
     return False
 
 
