@@ -79,7 +79,7 @@ class Backend(Protocol):
     ) -> AbstractAsyncContextManager[StoresByDomain]: ...
 
     def publishing_events(self, domain: str, topic: str) -> EventStore | None:
-        """Return a store that produces what is put, in the same transaction; None: none can."""
+        """Return a store that produces what is put, with it or behind it; None: none can."""
 
     def markers(self, domain: str) -> Markers: ...
 

@@ -1,8 +1,9 @@
 """Does something again and again, and dies a step later each time: ACTION STEP FOLDER.
 
-The action is to `commit` records and an offset, or to `put` events that are produced as well. A
-step is a `statement` of it, or a `write` to the file's log, half of which is done. The try that
-dies after step N works on the copy `N` of the folder's `file`; the last one does not die.
+The action is to `commit` records and an offset, or to `put` events, which are produced later, or in
+`put_awaited` at once. A step is a `statement` of it, or a `write` to the file's log, half of which
+is done. The try that dies after step N works on the copy `N` of the folder's `file`; the last one
+does not die.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+from msgspec.structs import replace
 
 from eventfleet.stores.sqlite.database import open_database
 from eventfleet.stores.sqlite.event_table import EventTable
@@ -52,15 +54,20 @@ async def commit(path: Path, steps: Steps) -> None:
         steps.is_armed = False
 
 
-async def put(path: Path, steps: Steps) -> None:
+async def put(path: Path, steps: Steps, reply_to: str | None = None) -> None:
+    """The steps go on until the file is closed: by then all is produced."""
+    *before, last = EVENTS
     async with open_database(path, 60) as database:
         events = SqliteEvents(database, EventTable(DOMAIN), "rooms.events")
         steps.is_armed = True
-        await events.put(EVENTS, 0)
-        steps.is_armed = False
+        await events.put([*before, replace(last, reply_to=reply_to)], 0)
 
 
-ACTIONS = {"commit": commit, "put": put}
+async def put_awaited(path: Path, steps: Steps) -> None:
+    await put(path, steps, "somewhere")
+
+
+ACTIONS = {"commit": commit, "put": put, "put_awaited": put_awaited}
 
 
 def die_at_statement(steps: Steps) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from eventfleet.stores.contracts import Watermarks
 from eventfleet.stores.errors import Duplicate, Fenced, ServerUnavailable
@@ -123,20 +124,22 @@ async def test_a_commit_is_whole_or_not_there_wherever_the_process_dies(
     assert len(found) > len(RECORDS)
 
 
+@pytest.mark.parametrize("action", ["put", "put_awaited"])
 @pytest.mark.parametrize("kind", ["statement", "write"])
-async def test_a_put_and_its_record_are_there_or_neither_wherever_the_process_dies(
-    path: Path, kind: str
+async def test_a_put_is_whole_or_not_there_and_its_record_only_with_it_wherever_the_process_dies(
+    path: Path, kind: str, action: str
 ) -> None:
     async with open_database(path, TIMEOUT) as database:
         await prepare(database)
-    found = []
-    async for database in dying("put", kind, path):
+    found: list[tuple[int, int]] = []
+    async for database in dying(action, kind, path):
         stored = await SqliteEvents(database, EventTable(DOMAIN)).count()
         produced = [decode(each.value or b"") for each in await records(database, TOPICS.events)]
-        assert (stored, produced) in [(0, []), (len(EVENTS), EVENTS[-1:])]
-        found.append(stored)
+        assert [each.key for each in produced] in ([], [EVENTS[-1].key])
+        found.append((stored, len(produced)))
+    nothing, put, both = (0, 0), (len(EVENTS), 0), (len(EVENTS), 1)
     assert found == sorted(found)
-    assert {*found} == {0, len(EVENTS)}
+    assert {*found} == ({nothing, put, both} if action == "put" else {nothing, both})
     assert len(found) > len(EVENTS)
 
 
@@ -336,21 +339,33 @@ async def test_records_of_a_transaction_under_way_are_not_read(database: Databas
     assert await values(database) == ["a", "b"]
 
 
-async def test_what_is_put_is_produced_by_the_same_commit(database: Database) -> None:
+def awaited(*about: Any) -> Any:
+    return replace(event(*about), reply_to="somewhere")
+
+
+@pytest.fixture
+def never_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database_module, "DEFERRED_SECONDS", 2.0 * TIMEOUT)
+
+
+@pytest.mark.usefixtures("never_due")
+async def test_what_is_put_is_produced_later_or_with_a_put_whose_caller_waits(
+    database: Database,
+) -> None:
     events = SqliteEvents(database, EventTable(DOMAIN), TOPICS.events)
     commits = count_commits(database)
     assert await events.put_each([(event("a", 1), 0), (event("b", 1), 1)]) == [None, None]
-    assert len(commits) == 1
     first, second = await events.put_each([(event("a", 1, id="other"), 0), (event("c", 1), 0)])
     assert isinstance(first, Duplicate)
     assert second is None
-    await events.put([event("a", 2), event("a", 3)], 0)
     with pytest.raises(Duplicate):
         await events.put([event("c", 2), event("c", 1, id="other")], 0)
+    assert await records(database, TOPICS.events) == []
+    await events.put([event("a", 2), awaited("a", 3)], 0)
     assert len(commits) == 3
     produced = await records(database, TOPICS.events)
     assert [decode(each.value or b"") for each in produced] == [
-        *(event("a", 1), event("c", 1), event("a", 3))  # the last one places those below it
+        *(event("a", 1), event("c", 1), awaited("a", 3))  # the last one places those below it
     ]
     assert [(each.key, each.headers) for each in produced] == [
         *((b"a", EVENT_HEADERS), (b"c", EVENT_HEADERS), (b"a", EVENT_HEADERS))
@@ -358,10 +373,62 @@ async def test_what_is_put_is_produced_by_the_same_commit(database: Database) ->
     assert [e.aggregate_id for e in await events.sweep(0, 10)] == ["a", "a", "a", "c"]
 
 
+async def test_what_is_put_is_produced_without_any_other_call(database: Database) -> None:
+    events = SqliteEvents(database, EventTable(DOMAIN), TOPICS.events)
+    with database.watching(TOPICS.events) as produced:
+        await events.put_each([(event("a", 1), 0)])
+        await asyncio.wait_for(produced.wait(), TIMEOUT)
+    assert len(await records(database, TOPICS.events)) == 1
+
+
+@pytest.mark.usefixtures("never_due")
+async def test_what_is_put_is_produced_before_the_file_is_closed(
+    database: Database, path: Path
+) -> None:
+    copy = path.with_name("copy")
+    async with open_database(copy, TIMEOUT) as closing:
+        await prepare(closing)
+        events = SqliteEvents(closing, EventTable(DOMAIN), TOPICS.events)
+        await asyncio.gather(*(events.put([event(each, 1)], 0) for each in "ab"))
+    async with open_database(copy, TIMEOUT) as reopened:
+        assert sorted(each.key or b"" for each in await records(reopened, TOPICS.events)) == [
+            *(b"a", b"b")
+        ]
+
+
+async def test_a_put_that_is_refused_undoes_no_record_of_another(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "DEFERRED_SECONDS", 0)
+    monkeypatch.setattr(database_module, "MAX_GROUP_JOBS", 1)
+    events = SqliteEvents(database, EventTable(DOMAIN), TOPICS.events)
+    go_on = threading.Event()
+    blocking = asyncio.create_task(database.write(lambda _: go_on.wait(TIMEOUT)))
+    puts = [asyncio.create_task(events.put([event("a", 1, id=id)], 0)) for id in ("1", "2")]
+    await asyncio.sleep(0)  # until all are queued
+    go_on.set()
+    await blocking
+    await puts[0]
+    with pytest.raises(Duplicate):
+        await puts[1]
+    await checkpointed(database)
+    assert len(await records(database, TOPICS.events)) == 1
+
+
+async def test_what_is_not_put_is_not_produced(files: FaultyFiles, database: Database) -> None:
+    events = SqliteEvents(database, EventTable(DOMAIN), TOPICS.events)
+    refuse_writes(files, apsw.FullError("full"))
+    with pytest.raises(ServerUnavailable):
+        await events.put([event("a", 1)], 0)
+    refuse_writes(files, None)
+    await events.put([awaited("b", 1)], 0)
+    assert [each.key for each in await records(database, TOPICS.events)] == [b"b"]
+
+
 async def test_a_topic_that_takes_no_event_hinders_no_put(database: Database) -> None:
     events = SqliteEvents(database, EventTable(DOMAIN), "rooms.gone")
     assert await events.put_each([(event("a", 1), 0)]) == [None]
-    await events.put([event("a", 2)], 0)
+    await events.put([awaited("a", 2)], 0)
     assert [each.version for each in await events.sweep(0, 10)] == [1, 2]
 
 

@@ -2,12 +2,13 @@
 
 import asyncio
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple, TypeVar
 
 import apsw
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 MAX_GROUP_JOBS = 200
 MAX_WAITING_JOBS = 10_000
+DEFERRED_SECONDS = 0.02
 CHECKPOINT_PAGES = 1_000
 """The length of the log from which on its pages are moved to their places."""
 
@@ -60,6 +62,9 @@ class Database:
         self._watchers: defaultdict[str | None, set[_Watcher]] = defaultdict(set)
         self.written = WrittenTopics(set(), set())
         """Of the jobs of the group being committed."""
+        self._deferring: list[Job[object]] = []  # by the jobs of the group being committed
+        self._deferred: list[Job[object]] = []
+        self._due = 0.0
         readers = zip(self._readers, self._calls[1:], strict=True)
         loops: list[Action] = [self._write_groups, *(partial(self._run_reads, *r) for r in readers)]
         self._threads = [
@@ -75,6 +80,20 @@ class Database:
         came after it. ServerUnavailable: it is not known to be committed.
         """
         return await self._call(job, self._writes, sync)
+
+    def defer(self, job: Job[object]) -> None:
+        """Within a job: run another in a later transaction, if this one is committed.
+
+        It may be lost with the process; DEFERRED_SECONDS later at most, it has begun.
+        """
+        self._deferring.append(job)
+
+    def run_deferred(self) -> None:
+        """Within a job: run now what was deferred, even if that is not due yet."""
+        jobs = [*self._deferred, *self._deferring]
+        self._deferred, self._deferring = [], []
+        for job in jobs:
+            job(self._writer)
 
     async def sync(self) -> None:
         """Return once all that was committed before is on the disk."""
@@ -159,20 +178,23 @@ class Database:
         return value, None
 
     def _write_groups(self) -> None:
-        while group := self._next_group():
+        while (group := self._next_group()) or self._deferred:
             # Who stopped waiting is not served.
             self._write_group([each for each in group if not each.result.done()])
             self._checkpoint()
 
     def _next_group(self) -> list[Call]:
-        """Return what waits to be written, once something does; nothing: the file is closed."""
+        """Return what waits to be written, once something does; nothing: the file is closed, or
+        what is deferred is due."""
         group: list[Call] = []
-        while (call := self._writes.get()) is not None:
-            group.append(call)
-            if self._writes.empty() or len(group) == MAX_GROUP_JOBS:
-                return group
-        if group:
+        left = max(self._due - time.monotonic(), 0) if self._deferred else None
+        with suppress(Empty):
+            while (call := self._writes.get(timeout=left)) is not None:
+                group.append(call)
+                if self._writes.empty() or len(group) == MAX_GROUP_JOBS:
+                    return group
             self._writes.put(None)
+            self._due = 0
         return group
 
     def _note_log_pages(self, _: apsw.Connection, name: str, pages: int) -> int:
@@ -195,13 +217,21 @@ class Database:
                 rewrite_log(self.path)
                 self._has_lost_writes = False
             self.written.clear()
+            self._deferring.clear()
             self._set_synced(any(each.is_synced for each in group))
             self._writer.execute("BEGIN IMMEDIATE")
-            outcomes = [(each, *self._run_write(each.run, len(group) > 1)) for each in group]
+            if is_due := bool(self._deferred) and self._due <= time.monotonic():
+                self.run_deferred()
+            is_shared = is_due or len(group) > 1
+            outcomes = [(each, *self._run_write(each.run, is_shared)) for each in group]
             if self._writer.in_transaction:
                 self._writer.execute("COMMIT")
+            if self._deferring and not self._deferred:
+                self._due = time.monotonic() + DEFERRED_SECONDS
+            self._deferred += self._deferring
         except BaseException as error:
             self._has_lost_writes |= isinstance(error, apsw.IOError)
+            self._deferred.clear()  # else what fails would be tried without a pause
             with suppress(apsw.Error):  # the next group rolls back what this one leaves
                 self._roll_back()
             self._tell([(each, None, translated(self.path, error)) for each in group], ())

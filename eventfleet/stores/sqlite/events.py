@@ -1,8 +1,10 @@
 """The event store on SQLite."""
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import apsw
@@ -33,6 +35,9 @@ PAGE_EVENTS = 200
 READABLE = "parked_offset IS NULL"
 BY_VERSION = "ORDER BY aggregate_id, version"
 BY_POSITION = "ORDER BY epoch, log_offset, version"
+PLACED = """
+epoch = ? AND partition = ? AND log_offset >= ? AND log_offset <= ? ORDER BY log_offset, version
+"""
 PLACE = "partition = ?, epoch = ?, log_offset = ?, unplaced = NULL, reply_to = NULL"
 REFUSED_BEFORE = "parked_offset IS NOT NULL AND (parked_epoch, parked_offset) < (?, ?)"
 
@@ -72,7 +77,7 @@ class SqliteEvents:
             for index, event in enumerate(events):
                 if not self._table.insert(connection, event, partition, outbox=outbox):
                     raise self._duplicate(connection, index, event)
-            self._produce(connection, [(events[-1], partition)])
+            self._publish([(events[-1], partition)])
 
         if events:
             await self._database.write(run)
@@ -86,19 +91,25 @@ class SqliteEvents:
                 for event, partition in events
             ]
             stored = [each for each, taken in zip(events, found, strict=True) if taken is None]
-            self._produce(connection, stored)
+            self._publish(stored)
             return found
 
         return await self._database.write(run) if events else []
 
-    def _produce(
-        self, connection: apsw.Connection, events: Sequence[tuple[EventRecord, int]]
-    ) -> None:
-        """Produce events as they are put. What their topic refuses is left to the sweep."""
+    def _publish(self, events: Sequence[tuple[EventRecord, int]]) -> None:
+        """Produce events behind the answer, or in their transaction where a caller waits for one.
+        What their topic refuses, or the process did not come to, is left to the sweep."""
         if self._topic is None or not events:
             return
+        self._database.defer(partial(self._produce, self._topic, events))
+        if any(event.reply_to for event, _ in events):
+            self._database.run_deferred()
+
+    def _produce(
+        self, topic: str, events: Sequence[tuple[EventRecord, int]], connection: apsw.Connection
+    ) -> None:
         records = [
-            Destination(self._topic, partition, "").record(event.aggregate_id, encode(event))
+            Destination(topic, partition, "").record(event.aggregate_id, encode(event))
             for event, partition in events
         ]
         with suppress(TopicRefused):
@@ -280,15 +291,17 @@ class SqliteEvents:
         )
 
     async def placed_at(self, positions: Collection[Position]) -> list[EventRecord]:
+        named = {str(each) for each in positions}
+        offsets: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
+        for epoch, partition, offset in sorted(positions):
+            offsets[epoch, partition].append(offset)
+
         def run(connection: apsw.Connection) -> list[EventRecord]:
             return [
                 event
-                for epoch, partition, offset in sorted({*positions})
-                for event in self._table.select(
-                    connection,
-                    "partition = ? AND epoch = ? AND log_offset = ? ORDER BY version",
-                    *(partition, epoch, offset),
-                )
+                for place, near in offsets.items()  # as those of a chunk are
+                for event in self._table.select(connection, PLACED, *place, near[0], near[-1])
+                if event.position in named
             ]
 
         return await self._database.read(run)
