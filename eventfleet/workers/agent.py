@@ -67,9 +67,13 @@ class Agent(ABC):
     def __str__(self) -> str:
         return f"{self.role} of {self.domain_name}"
 
-    @abstractmethod
     def attach(self, app: FaustApp, owners: Owners) -> None:
         """Add the agent to a Faust app; each chunk goes to the owner of its partition."""
+
+        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
+        async def dispatch(stream: Any) -> None:
+            async for event in stream.noack().events():
+                owners.dispatch(event.value)
 
     @abstractmethod
     def make_role(self, partition: int, ack: Ack) -> Role:
@@ -117,9 +121,9 @@ class DomainAgent(Agent):
         return True
 
     @classmethod
-    @abstractmethod
     def source_of(cls, domain: Domain[Any]) -> str:
-        """The topic that the agent consumes."""
+        """The topic that the agent consumes: the stored events, unless it says another."""
+        return domain.topics.stored
 
     @classmethod
     @abstractmethod

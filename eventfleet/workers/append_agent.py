@@ -8,10 +8,8 @@ from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
 from eventfleet.roles.sweep import Sweep
 from eventfleet.stores.contracts import PartitionWriter
-from eventfleet.workers.agent import DomainAgent, FaustApp
+from eventfleet.workers.agent import DomainAgent
 from eventfleet.workers.owner import Ack
-from eventfleet.workers.owners import Owners
-from eventfleet.workers.transport.chunk import ChunkSchema
 
 
 class AppendAgent(DomainAgent):
@@ -26,12 +24,6 @@ class AppendAgent(DomainAgent):
     @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
         return [domain.topics.stored]
-
-    def attach(self, app: FaustApp, owners: Owners) -> None:
-        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
-        async def append(stream: Any) -> None:
-            async for event in stream.noack().events():
-                owners.dispatch(event.value)
 
     def make_role(self, partition: int, ack: Ack) -> AppendRole:
         writer = self.make_writer(partition, ack)

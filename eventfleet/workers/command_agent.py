@@ -7,10 +7,8 @@ from typing import Any
 from eventfleet.model.domain import Domain
 from eventfleet.roles.command import CommandRole
 from eventfleet.runtime.event_services import patience
-from eventfleet.workers.agent import DomainAgent, FaustApp
+from eventfleet.workers.agent import DomainAgent
 from eventfleet.workers.owner import Ack
-from eventfleet.workers.owners import Owners
-from eventfleet.workers.transport.chunk import ChunkSchema
 
 
 class CommandAgent(DomainAgent):
@@ -27,12 +25,6 @@ class CommandAgent(DomainAgent):
     @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
         return [domain.topics.replies]
-
-    def attach(self, app: FaustApp, owners: Owners) -> None:
-        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
-        async def command(stream: Any) -> None:
-            async for event in stream.noack().events():
-                owners.dispatch(event.value)
 
     def make_role(self, partition: int, ack: Ack) -> CommandRole:
         return CommandRole(

@@ -9,10 +9,8 @@ from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.recent_builds import RecentBuilds
 from eventfleet.stores.contracts import DomainStores
-from eventfleet.workers.agent import DomainAgent, FaustApp, WorkerContext
+from eventfleet.workers.agent import DomainAgent, WorkerContext
 from eventfleet.workers.owner import Ack
-from eventfleet.workers.owners import Owners
-from eventfleet.workers.transport.chunk import ChunkSchema
 
 
 class ProjectAgent(DomainAgent):
@@ -33,10 +31,6 @@ class ProjectAgent(DomainAgent):
         return bool(domain.views)
 
     @classmethod
-    def source_of(cls, domain: Domain[Any]) -> str:
-        return domain.topics.stored
-
-    @classmethod
     def targets_of(cls, domain: Domain[Any]) -> Sequence[str]:
         return []
 
@@ -44,12 +38,6 @@ class ProjectAgent(DomainAgent):
     def guarantee(self) -> str:
         views = ", ".join(view.name for view in self.domain.views)
         return f"{self} to the views {views}: each event is applied once"
-
-    def attach(self, app: FaustApp, owners: Owners) -> None:
-        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
-        async def project(stream: Any) -> None:
-            async for event in stream.noack().events():
-                owners.dispatch(event.value)
 
     def make_role(self, partition: int, ack: Ack) -> ProjectRole:
         return ProjectRole(

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from eventfleet.roles.role import ChunkReport, Role
 from eventfleet.roles.takeover import take_over
@@ -19,13 +18,11 @@ from eventfleet.stores.kafka.transactional_writer import TransactionalWriter
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.topics.names import consumer_group
 from eventfleet.topics.record import LogRecord, ProducerRecord
-from eventfleet.workers.agent import Agent, FaustApp
+from eventfleet.workers.agent import Agent
 from eventfleet.workers.app_runner import role_app, run_apps, stop_signals
 from eventfleet.workers.health_server import HealthServer
 from eventfleet.workers.metrics import Metrics
 from eventfleet.workers.owner import Ack, RoleFactory
-from eventfleet.workers.owners import Owners
-from eventfleet.workers.transport import ChunkSchema
 from eventfleet.workers.worker_log import KafkaLog
 
 ROLE = "copy"
@@ -72,12 +69,6 @@ class CopyAgent(Agent):
     def __init__(self, settings: Settings, source: str, make: RoleFactory) -> None:
         super().__init__(source, source, settings.group_prefix)
         self._make = make
-
-    def attach(self, app: FaustApp, owners: Owners) -> None:
-        @app.agent(app.topic(self.source, schema=ChunkSchema()), name=self.group)
-        async def copy(stream: Any) -> None:
-            async for event in stream.noack().events():
-                owners.dispatch(event.value)
 
     def make_role(self, partition: int, ack: Ack) -> Role:
         return self._make(partition, ack)
