@@ -48,29 +48,13 @@ def patience(settings: Settings) -> float:
     return min(MAX_DECIDE_SECONDS, settings.marker_expiry / 4)
 
 
-class TimeLimitedDecider:
-    """A decider whose deadlines are never further away than some seconds."""
-
-    def __init__(self, decider: Decider, clock: Clock, seconds: float) -> None:
-        self._decider, self._clock = decider, clock
-        self._limit = timedelta(seconds=seconds)
-
-    async def decide(
-        self,
-        commands: Sequence[Any],
-        deadline: datetime,
-        answer: Answer,
-        permit: Permit | None = None,
-    ) -> None:
-        latest = self._clock.steady() + self._limit
-        await self._decider.decide(commands, min(deadline, latest), answer, permit)
-
-
 class HaltableDecider:
-    """A decider that answers Unavailable once it is halted."""
+    """A decider whose deadlines are never further away than some seconds, and that answers
+    Unavailable once it is halted."""
 
-    def __init__(self, decider: Decider) -> None:
-        self._decider, self._reason = decider, ""
+    def __init__(self, decider: Decider, clock: Clock, seconds: float = MAX_DECIDE_SECONDS) -> None:
+        self._decider, self._clock, self._reason = decider, clock, ""
+        self._limit = timedelta(seconds=seconds)
 
     def halt(self, reason: str) -> None:
         self._reason = reason
@@ -82,11 +66,12 @@ class HaltableDecider:
         answer: Answer,
         permit: Permit | None = None,
     ) -> None:
-        if not self._reason:
-            await self._decider.decide(commands, deadline, answer, permit)
-            return
-        for index in range(len(commands)):
-            answer(index, Unavailable(self._reason))
+        if self._reason:
+            for index in range(len(commands)):
+                answer(index, Unavailable(self._reason))
+        else:
+            latest = self._clock.steady() + self._limit
+            await self._decider.decide(commands, min(deadline, latest), answer, permit)
 
 
 @asynccontextmanager
@@ -98,7 +83,7 @@ async def decider(
     cache: LruCache[LiveState] | None = None,
     announce: Announce | None = None,
     waiters: StageWaiters | None = None,
-) -> AsyncIterator[Decider]:
+) -> AsyncIterator[HaltableDecider]:
     """Opens the decider of a domain, for any number of tasks. Without rules it needs no Redis.
 
     The latest states of a synchronous domain are kept in `cache`, or else in a cache of its own;
@@ -112,12 +97,12 @@ async def decider(
         stack.push_async_callback(writer.close)
         if domain.synchronous:
             manager = _manager(settings, domain, opened, writer, decider_metrics, cache, announce)
-            running = await stack.enter_async_context(manager.running())
-            yield TimeLimitedDecider(running, clock, MAX_DECIDE_SECONDS)
+            yield HaltableDecider(await stack.enter_async_context(manager.running()), clock)
             return
         if not domain.uses_marker:
             place = writer, domain.topics.events
-            yield DirectDecider(opened.events, *place, clock, partitions=settings.partitions)
+            direct = DirectDecider(opened.events, *place, clock, partitions=settings.partitions)
+            yield HaltableDecider(direct, clock)
             return
         markers = await stack.enter_async_context(connections.markers(settings, domain.name))
         reader = await stack.enter_async_context(connections.log_reader(settings))
@@ -143,7 +128,7 @@ async def decider(
             letters=letters,
         )
         decider_metrics.markers[domain.name] = marker_decider.statistics
-        yield TimeLimitedDecider(marker_decider, clock, patience(settings))
+        yield HaltableDecider(marker_decider, clock, patience(settings))
 
 
 def _manager(
@@ -226,12 +211,10 @@ async def event_service_over(
     async with (
         queries.running(),
         decider(settings, domain, opened, decider_metrics, cache, announce, waiters) as deciding,
-        EventService(
-            domain, haltable := HaltableDecider(deciding), queries, clock, ids, follower
-        ) as service,
+        EventService(domain, deciding, queries, clock, ids, follower) as service,
     ):
         if watch:
-            watch.add([TopicUse(domain.name, domain.topics.events, "Write")], haltable.halt)
+            watch.add([TopicUse(domain.name, domain.topics.events, "Write")], deciding.halt)
         yield service
 
 
