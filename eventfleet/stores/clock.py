@@ -2,20 +2,17 @@
 
 import asyncio
 import time
-from datetime import UTC, datetime, timedelta
-
-STEADY_START = datetime(1970, 1, 1, tzinfo=UTC)
+from datetime import UTC, datetime
 
 
 class SystemClock:
     """Clock of the machine."""
 
     def now(self) -> datetime:
-        now = datetime.now(UTC)
-        return now.replace(microsecond=now.microsecond // 1000 * 1000)
+        return datetime.fromtimestamp(time.time_ns() // 1_000_000 / 1000, UTC)
 
     def steady(self) -> datetime:
-        return STEADY_START + timedelta(seconds=time.monotonic())
+        return datetime.fromtimestamp(time.monotonic(), UTC)
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

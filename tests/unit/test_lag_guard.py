@@ -1,6 +1,6 @@
 """How far append has surely come, as the lag guard tells it."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from eventfleet.deciders.incarnation_reader import IncarnationReader
@@ -10,7 +10,7 @@ from eventfleet.deciders.lag_guard import (
     UPDATE_SECONDS,
     LagGuard,
 )
-from eventfleet.stores.clock import STEADY_START, SystemClock
+from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Incarnation
 from eventfleet.stores.marker_timeouts import MarkerTimeouts
 from eventfleet.stores.memory.events import MemoryEvents
@@ -31,7 +31,7 @@ class GuardClock(SystemClock):
         self.seconds = 0.0
 
     def steady(self) -> datetime:
-        return STEADY_START + timedelta(seconds=self.seconds)
+        return datetime.fromtimestamp(self.seconds, UTC)
 
 
 class GuardServers:
