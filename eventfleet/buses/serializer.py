@@ -5,10 +5,10 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from eventfleet.buses.event import DocumentEvent
-from eventfleet.topics.codec import NESTED_TOO_DEEP, convert, parse, parse_encoded
+from eventfleet.topics.codec import check_identifiers, convert, parse, parse_encoded
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import Instant, truncate_to_milliseconds
-from eventfleet.topics.values import check_identifier, fit_numbers, require_finite
+from eventfleet.topics.values import NESTED_TOO_DEEP, fit_numbers, require_finite
 
 
 class Serializer(Protocol):
@@ -55,7 +55,7 @@ class CloudEventsSerializer:
             version=event.version,
             data=event.data,
         )
-        _check_names(envelope)
+        check_identifiers(envelope.id, envelope.type, envelope.subject)
         try:
             value = msgspec.json.encode(envelope)
         except RecursionError:
@@ -68,7 +68,7 @@ class CloudEventsSerializer:
 
     def decode(self, value: bytes) -> DocumentEvent:
         envelope = convert(parse(value), DocumentEnvelope)
-        _check_names(envelope)
+        check_identifiers(envelope.id, envelope.type, envelope.subject)
         return DocumentEvent(
             id=envelope.id,
             event_type=envelope.type,
@@ -78,12 +78,3 @@ class CloudEventsSerializer:
             timestamp=truncate_to_milliseconds(envelope.time),
             data=fit_numbers(envelope.data, Any, "data"),
         )
-
-
-def _check_names(envelope: DocumentEnvelope) -> None:
-    names = {"id": envelope.id, "type": envelope.type, "subject": envelope.subject}
-    for name, text in names.items():
-        try:
-            check_identifier(text)
-        except ValueError as error:
-            raise InvalidRecord(name, str(error)) from None

@@ -20,10 +20,10 @@ from eventfleet.documents.errors import InvalidDocument
 from eventfleet.documents.exact_types import INEXACT_TYPES, TIME_TYPES, may_hold
 from eventfleet.model.errors import DeclarationError
 from eventfleet.model.value_copy import has_shared_defaults
-from eventfleet.topics.codec import NESTED_TOO_DEEP, parse_encoded, to_invalid_record
+from eventfleet.topics.codec import parse_encoded, to_invalid_record
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import truncate_to_milliseconds
-from eventfleet.topics.values import check_identifier, require_finite
+from eventfleet.topics.values import NESTED_TOO_DEEP, check_identifier, require_finite
 
 T = TypeVar("T")
 

@@ -75,9 +75,7 @@ class Report:
         """Compare a state, such as the one that the fleet keeps, with the sums; one line each."""
         account = self.account if account is None else account
         traded = sum(each.proceeds - each.spent for each in self.dealings.values())
-        lines = [
-            ("cash", self.cash_in - self.cash_out - self.fees + traded, account.cash),
-        ]
+        lines = [("cash", self.cash_in - self.cash_out - self.fees + traded, account.cash)]
         for symbol in sorted({*self.dealings, *account.positions}):
             each, held = self.dealings.get(symbol, Dealings()), account.held(symbol)
             cost = each.spent - each.proceeds + each.profit

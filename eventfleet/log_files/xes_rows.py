@@ -15,8 +15,7 @@ from eventfleet.log_files.rows import (
     RowProblem,
     to_row,
 )
-from eventfleet.topics.codec import MAX_DEPTH, NESTED_TOO_DEEP
-from eventfleet.topics.values import read_number
+from eventfleet.topics.values import MAX_DEPTH, NESTED_TOO_DEEP, read_number
 
 _KINDS = frozenset({"string", "date", "int", "float", "boolean", "id", "list", "container"})
 _SCOPES = {("", "log"), ("log", "trace"), ("log", "event"), ("trace", "event")}

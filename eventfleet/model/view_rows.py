@@ -12,7 +12,7 @@ from msgspec import inspect
 from eventfleet.model.row_checks import inner_types
 from eventfleet.model.type_checks import INT64_MAX, INT64_MIN
 from eventfleet.model.views import Row
-from eventfleet.topics.codec import MAX_DEPTH
+from eventfleet.topics.values import MAX_DEPTH
 
 R = TypeVar("R", bound=Row)
 

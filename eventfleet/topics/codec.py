@@ -34,6 +34,8 @@ from eventfleet.topics.record import Headers
 from eventfleet.topics.values import (
     DECODE_ERRORS,
     EMPTY,
+    MAX_DEPTH,
+    NESTED_TOO_DEEP,
     TOO_LONG,
     check_identifier,
     declares_decimal,
@@ -53,8 +55,6 @@ EVENT_HEADERS: Headers = (("content-type", b"application/cloudevents+json"),)
 REDRIVEN = "eventfleet-redriven"
 REDRIVEN_HEADERS = (*EVENT_HEADERS, (REDRIVEN, b"1"))
 """Those of an event that comes later in its topic than events that were stored after it."""
-MAX_DEPTH = 60
-NESTED_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
 POSITION_BYTES = 128
 """The most that version and position add to an event's bytes."""
 SMALL_EVENT_BYTES = MAX_EVENT_BYTES // 4
@@ -167,7 +167,7 @@ def _decode_any_spelling(value: bytes, kind: type[R]) -> R:
     known = wire.keys() & {"specversion", *kind.__struct_encode_fields__}
     event = convert({name: wire[name] for name in known}, kind)
     if _NUL in value:
-        _check_identifiers(event)
+        check_identifiers(event.id, event.type, event.aggregate_id)
     return event
 
 
@@ -247,10 +247,9 @@ def _check_size(size: int, limit: int) -> None:
         raise InvalidRecord("value", f"has {size} bytes, the limit is {limit}")
 
 
-def _check_identifiers(event: EventRecord) -> None:
+def check_identifiers(id: str, type: str, subject: str) -> None:
     """Refuse a NUL: an event's type may become a key of its state, and a key can't hold one."""
-    names = {"id": event.id, "type": event.type, "subject": event.aggregate_id}
-    for name, text in names.items():
+    for name, text in {"id": id, "type": type, "subject": subject}.items():
         try:
             check_identifier(text)
         except ValueError as error:

@@ -19,6 +19,8 @@ FIRST_INEXACT_FLOAT = 2**53
 MAX_FLOAT_DIGITS = 767
 """No float has more significant digits, written in full."""
 MAX_ID_CHARS = 255
+MAX_DEPTH = 60
+NESTED_TOO_DEEP = f"is nested deeper than {MAX_DEPTH} levels"
 EMPTY, TOO_LONG = "is empty", "has more than {} characters"
 NOT_UTF8 = "is not UTF-8"
 DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from eventfleet.topics.codec import MAX_DEPTH, POSITION_BYTES, decode, decode_command, encode, parse
+from eventfleet.topics.codec import POSITION_BYTES, decode, decode_command, encode, parse
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import (
     MAX_EVENT_BYTES,
@@ -20,6 +20,7 @@ from eventfleet.topics.event import (
     Position,
     truncate_to_milliseconds,
 )
+from eventfleet.topics.values import MAX_DEPTH
 
 INT64 = 2**63
 

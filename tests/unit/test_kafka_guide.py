@@ -9,9 +9,10 @@ import pytest
 
 from eventfleet.deciders.outcomes import OUTCOME_NAMES, Unavailable
 from eventfleet.roles.notices import PREFIX
-from eventfleet.topics.codec import MAX_DEPTH, decode_command
+from eventfleet.topics.codec import decode_command
 from eventfleet.topics.event import MAX_EVENT_BYTES, MAX_ID_CHARS, CommandRecord
 from eventfleet.topics.reply import INVALID
+from eventfleet.topics.values import MAX_DEPTH
 from tests.unit.command_roles import TOPIC, MarkerRoleFixture
 
 GUIDE = (Path(__file__).parents[2] / "docs/guides/send-commands-by-kafka.md").read_text()
