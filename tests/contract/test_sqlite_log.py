@@ -373,12 +373,21 @@ async def test_what_is_put_is_produced_later_or_with_a_put_whose_caller_waits(
     assert [e.aggregate_id for e in await events.sweep(0, 10)] == ["a", "a", "a", "c"]
 
 
-async def test_what_is_put_is_produced_without_any_other_call(database: Database) -> None:
-    events = SqliteEvents(database, EventTable(DOMAIN), TOPICS.events)
-    with database.watching(TOPICS.events) as produced:
-        await events.put_each([(event("a", 1), 0)])
-        await asyncio.wait_for(produced.wait(), TIMEOUT)
-    assert len(await records(database, TOPICS.events)) == 1
+async def test_what_is_put_is_produced_without_any_other_call_and_outlives_the_power(
+    files: FaultyFiles, path: Path, tmp_path: Path
+) -> None:
+    files.disk = tmp_path / "disk"
+    files.disk.mkdir()
+    async with open_database(path, TIMEOUT) as database:
+        await prepare(database)
+        events = SqliteEvents(database, EventTable(DOMAIN), TOPICS.events)
+        with database.watching(TOPICS.events) as produced:
+            await events.put_each([(event("a", 1), 0)])
+            await asyncio.wait_for(produced.wait(), TIMEOUT)
+        left = shutil.copytree(files.disk, tmp_path / "left")
+    files.disk = None
+    async with open_database(left / "file", TIMEOUT) as database:
+        assert len(await records(database, TOPICS.events)) == 1
 
 
 @pytest.mark.usefixtures("never_due")

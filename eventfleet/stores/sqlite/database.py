@@ -84,7 +84,7 @@ class Database:
     def defer(self, job: Job[object]) -> None:
         """Within a job: run another in a later transaction, if this one is committed.
 
-        It may be lost with the process; DEFERRED_SECONDS later at most, it has begun.
+        That is synced, too, and begins within DEFERRED_SECONDS, unless the process ends before.
         """
         self._deferring.append(job)
 
@@ -218,12 +218,12 @@ class Database:
                 self._has_lost_writes = False
             self.written.clear()
             self._deferring.clear()
-            self._set_synced(any(each.is_synced for each in group))
+            due = bool(self._deferred) and self._due <= time.monotonic()
+            self._set_synced(due or any(each.is_synced for each in group))
             self._writer.execute("BEGIN IMMEDIATE")
-            if is_due := bool(self._deferred) and self._due <= time.monotonic():
+            if due:
                 self.run_deferred()
-            is_shared = is_due or len(group) > 1
-            outcomes = [(each, *self._run_write(each.run, is_shared)) for each in group]
+            outcomes = [(each, *self._run_write(each.run, due or len(group) > 1)) for each in group]
             if self._writer.in_transaction:
                 self._writer.execute("COMMIT")
             if self._deferring and not self._deferred:
