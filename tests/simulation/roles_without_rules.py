@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
-from eventfleet.roles.append_plan import AppendItem, Plan, head_of
+from eventfleet.roles.append_plan import AppendItem, Found, Heads, PlacingPlan, Plan, head_of
 from eventfleet.roles.append_reader import AppendHeads, AppendReader
 from eventfleet.roles.command import CommandRole
 from eventfleet.roles.logged_parking import LoggedParking
@@ -43,12 +43,31 @@ class PlacesItsOwnOnly(Plan):
             self.heads[event.aggregate_id] = head_of(event)
 
 
+class PlacesWhatIsFound(PlacingPlan):
+    """The same, where no plan reads the unplaced."""
+
+    def __init__(self, items: Sequence[AppendItem], heads: Heads, found: Found) -> None:
+        before = {
+            key: heads[event.aggregate_id]._replace(placed=event.version - 1)
+            for key, event in found.items()
+        }
+        plans = [
+            PlacingPlan([item], {item.event.aggregate_id: before[item.event.key]}, found)
+            for item in items
+            if item.event.key in before
+        ]
+        self.writes = [write for plan in plans for write in plan.writes]
+        self.heads = {key: head for plan in plans for key, head in plan.heads.items()}
+        self.suspect = len(self.writes) < len(items)
+        self.items = range(len(self.writes))
+
+
 class MovesItsCacheEarly(AppendRole):
     """Without: the head cache moves only after the write's acknowledgement."""
 
     async def _write(self, plan: Any, items: Any) -> Any:
         self._heads.__class__ = EarlyHeads
-        self._heads.remember(plan)
+        self._heads.remember(plan.heads)
         return await super()._write(plan, items)
 
 

@@ -69,6 +69,10 @@ RULES = {
             put(RoleParts(plan=roles_without_rules.PlacesItsOwnOnly)),
             {"position order is not version order"},
         ),
+        (
+            put(RoleParts(placing=roles_without_rules.PlacesWhatIsFound)),
+            {"position order is not version order"},
+        ),
     ],
     "offsets and emitted records in one transaction": [
         (
@@ -242,6 +246,7 @@ def test_without_the_rule_an_invariant_breaks(
     scenario: RoleScenario, kinds: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("eventfleet.roles.append.Plan", scenario.parts.plan)
+    monkeypatch.setattr("eventfleet.roles.append.PlacingPlan", scenario.parts.placing)
     if not scenario.parts.minds_offsets:
         monkeypatch.setattr("eventfleet.roles.takeover._check_offset", let_pass)
     first = next(violations(scenario, SEEDS), None)

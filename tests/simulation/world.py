@@ -9,7 +9,7 @@ from typing import Any
 from eventfleet.model.domain import Domain
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.append_parking import AppendParking
-from eventfleet.roles.append_plan import Plan
+from eventfleet.roles.append_plan import PlacingPlan, Plan
 from eventfleet.roles.logged_parking import LoggedParking
 from eventfleet.roles.parking import Parking
 from eventfleet.roles.relay import RelayRole
@@ -96,6 +96,7 @@ class RoleParts:
 
     append: type[AppendRole] = AppendRole
     plan: type[Plan] = Plan
+    placing: type[PlacingPlan] = PlacingPlan
     snapshots: type[SnapshotRole] = SnapshotRole
     relay: type[RelayRole] = RelayRole
     parking: type[LoggedParking] = LoggedParking
