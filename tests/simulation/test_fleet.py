@@ -43,7 +43,7 @@ FAULTS = {
 RULES = {
     "the unique index has the last word on a number": (
         FleetParts(commander=fleets_without_rules.TakesTakenNumbers),
-        {"accepted but not stored", "gap", "snapshot is not the fold"},
+        {"accepted but not stored", "accepted again", "gap", "snapshot is not the fold"},
     ),
     "the events of a command are put together": (
         FleetParts(commander=fleets_without_rules.PutsOneByOne),
