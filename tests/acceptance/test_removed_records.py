@@ -43,6 +43,8 @@ class Removal:
 
     def __init__(self, operator: Operator) -> None:
         self.operator, self.fleet = operator, operator.fleet
+        # Other fleets of `orders` write to the same ROUTE.
+        self.before, self.unrelayed, self.after = (uuid.uuid4().hex for _ in range(3))
 
     def send(self, aggregate_id: str) -> None:
         """Send the commands of an aggregate by the log."""
@@ -79,8 +81,8 @@ class Removal:
     def leave_unread(self) -> None:
         """Let each role have records before it while no worker runs."""
         [worker] = self.fleet.start("append command")
-        self.send("a-2")
-        wait_for(lambda: self.is_appended("a-2"), "append")
+        self.send(self.unrelayed)
+        wait_for(lambda: self.is_appended(self.unrelayed), "append")
         assert worker.stop() == 0
         self.send("unread")
         self.fleet.kafka.produce([NewRecord(self.fleet.topic("events"), b"unread", b"{}")])
@@ -96,7 +98,7 @@ class Removal:
 def test_removed_records_stop_the_roles_that_had_not_read_them(operator: Operator) -> None:
     see, do, rebuild, well = blocks("Removed records")
     removal, fleet = Removal(operator), operator.fleet
-    removal.passes("a-1")
+    removal.passes(removal.before)
     operator.run("stop-workers")
     removal.leave_unread()
     before = removal.offsets()
@@ -114,7 +116,7 @@ def test_removed_records_stop_the_roles_that_had_not_read_them(operator: Operato
 
     operator.run(do)
     operator.run(rebuild, VIEW="orders")
-    removal.passes("a-3")
-    assert removal.has_row("a-2")
-    assert not removal.is_relayed("a-2")
+    removal.passes(removal.after)
+    assert removal.has_row(removal.unrelayed)
+    assert not removal.is_relayed(removal.unrelayed)
     assert "  clean" in operator.run(well)

@@ -142,7 +142,10 @@ async def test_a_batch_starts_beside_one_that_is_no_longer_recent() -> None:
         await first
 
 
-async def test_a_batch_and_the_batches_at_once_are_bounded() -> None:
+async def test_a_batch_and_the_batches_at_once_are_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(command_batcher, "SLOW_BATCH_SECONDS", 60.0)
     decider = RecordingDecider(lambda proposed: True)
     async with service(decider) as sent_to:
         paying = asyncio.gather(*(pay(sent_to, f"order-{n}") for n in range(5000)))
