@@ -33,9 +33,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Spares the collector all that was collected: a third of the simulation's time."""
+    """Spares the collector all that was collected: a third of the simulation's time. Of the rest,
+    collections that come less often take an eighth."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
