@@ -200,14 +200,14 @@ class MarkerDecider:
         await self._verify_rejections(
             [p for p in ready if p.marked.status is REJECTED and not p.decided], incarnation
         )
+        again = any(p.marked.status is AGAIN for p in ready)
+        # A marker made in this round is younger than what was seen; another command may follow.
+        if again or had_basis:
+            await self._guard.refresh_incarnation()
         # A note of a former incarnation must not come into the log when this one has forgotten it.
         noted = [p for p in ready if p.marked.status in NOTED]
         await self._produce(self._in_time(noted), incarnation)
         await self._read_basis([p for p in ready if p.marked.status is MISSING], incarnation)
-        again = any(p.marked.status is AGAIN for p in ready)
-        # A marker that was made in this round is younger than what was seen before it.
-        if again or had_basis:
-            await self._guard.refresh_incarnation()
         if permit and any(p.marked.status is DISOWNED for p in ready):
             permit.marks_as = None
             await permit()

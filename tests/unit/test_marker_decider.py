@@ -24,6 +24,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.event import event_id
 from eventfleet.topics.parked import WAITING
 from tests.simulation.commands import items
+from tests.simulation.scheduler import drive
 from tests.unit.marker_fixture import TERMS, MarkerFixture
 
 EVENTS = "orders.events/0"
@@ -80,6 +81,25 @@ async def test_the_results_of_marking_are_counted(desk: MarkerFixture) -> None:
     # The first marker of an aggregate is made of what the store has: hence the one missing.
     assert counted == {MarkStatus.MISSING: 1, MarkStatus.OK: 1, MarkStatus.REJECTED: 1}
     assert {*results} == {*MarkStatus}
+
+
+async def test_the_next_command_may_be_sent_in_the_moment_of_the_answer(
+    desk: MarkerFixture,
+) -> None:
+    """It is marked at once: it has seen a time after that when the aggregate's marker was made."""
+    outcomes: list[Outcome] = []
+    deadline = desk.memory.clock.steady() + timedelta(seconds=10)
+
+    def answer(index: int, outcome: Outcome) -> None:
+        paying = desk.marking.decide([desk.propose("Pay")], deadline, note)
+        drive(paying)
+
+    def note(index: int, outcome: Outcome) -> None:
+        outcomes.append(outcome)
+
+    await desk.marking.decide([desk.propose("Place")], deadline, answer)
+    assert outcomes == [Accepted(event_of("Pay"), EVENTS)]
+    assert desk.marking.statistics.results[MarkStatus.AGAIN] == 0
 
 
 async def test_a_rejected_command_is_judged_anew(desk: MarkerFixture) -> None:
