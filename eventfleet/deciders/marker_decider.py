@@ -201,7 +201,7 @@ class MarkerDecider:
             [p for p in ready if p.marked.status is REJECTED and not p.decided], incarnation
         )
         again = any(p.marked.status is AGAIN for p in ready)
-        # A marker made in this round is younger than what was seen; another command may follow.
+        # A marker made here is younger than what was seen: its next command may follow the answer.
         if again or had_basis:
             await self._guard.refresh_incarnation()
         # A note of a former incarnation must not come into the log when this one has forgotten it.

@@ -90,14 +90,12 @@ async def test_the_next_command_may_be_sent_in_the_moment_of_the_answer(
     outcomes: list[Outcome] = []
     deadline = desk.memory.clock.steady() + timedelta(seconds=10)
 
-    def answer(index: int, outcome: Outcome) -> None:
-        paying = desk.marking.decide([desk.propose("Pay")], deadline, note)
-        drive(paying)
+    def pay(_: int, placed: Outcome) -> None:
+        assert isinstance(placed, Accepted)
+        paying = [desk.propose("Pay")]
+        drive(desk.marking.decide(paying, deadline, lambda _, paid: outcomes.append(paid)))
 
-    def note(index: int, outcome: Outcome) -> None:
-        outcomes.append(outcome)
-
-    await desk.marking.decide([desk.propose("Place")], deadline, answer)
+    await desk.marking.decide([desk.propose("Place")], deadline, pay)
     assert outcomes == [Accepted(event_of("Pay"), EVENTS)]
     assert desk.marking.statistics.results[MarkStatus.AGAIN] == 0
 
