@@ -125,7 +125,7 @@ class Fleet:
 
     def __enter__(self) -> Self:
         self._remove()
-        self.run("topics", "create")
+        self._create_topics()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -135,6 +135,13 @@ class Fleet:
         self._remove()
         self._mongo.drop_database(self.database)
         self._mongo.close()
+
+    def _create_topics(self) -> None:
+        """With the ordinary timeout: a test's own may be too short for the first topics of a
+        broker that has just started."""
+        environment = {k: v for k, v in self.environment.items() if k != f"{PREFIX}KAFKA_TIMEOUT"}
+        done = run_program(("topics", "create"), environment, self.folder, self.COMMAND_SECONDS)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def _remove(self) -> None:
         self.kafka.delete(t for t in self.kafka.topics() if t.startswith(f"{self.domain}."))
