@@ -1,6 +1,5 @@
 """One schedule of commands over channels: faults while the clients talk, then the verdict."""
 
-import logging
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -34,12 +33,10 @@ class ChannelSchedule:
         """BrokenInvariant when a promise breaks; it tells the steps."""
         state = random.getstate()
         random.seed(0)
-        logging.disable(logging.ERROR)
         try:
             with patch("time.monotonic", self.loop.time):
                 self._run()
         finally:
-            logging.disable(logging.NOTSET)
             random.setstate(state)
 
     def _run(self) -> None:

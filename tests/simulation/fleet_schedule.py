@@ -1,7 +1,6 @@
 """One schedule of a fleet: faults, then quiet, then every command once more, and the verdict."""
 
 import asyncio
-import logging
 import os
 import random
 from collections import Counter
@@ -91,7 +90,6 @@ class FleetSchedule:
         """Violation when an invariant breaks; it tells the steps."""
         state = random.getstate()
         random.seed(0)
-        logging.disable(logging.WARNING)
         try:
             with (
                 patch("time.monotonic", self.loop.time),
@@ -99,7 +97,6 @@ class FleetSchedule:
             ):
                 self._run()
         finally:
-            logging.disable(logging.NOTSET)
             random.setstate(state)
 
     def _run(self) -> None:

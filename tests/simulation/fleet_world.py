@@ -170,14 +170,13 @@ class LogSource:
     def __init__(self, world: "FleetWorld", topic: str) -> None:
         self._world, self._topic = world, topic
         self.owners: Owners
-        self._fetches: dict[int, asyncio.Task[None]] = {}
+        self._fetches: dict[int, asyncio.TimerHandle] = {}
         self._in_flight: dict[int, int] = {}
 
     async def start_session(self, partition: int, offset: int, session: int) -> bool:
         await checkpoint()
         self._in_flight[partition] = 0
-        fetch = self._fetch(partition, offset, session)
-        self._fetches[partition] = asyncio.create_task(fetch)
+        self._fetch_later(partition, offset, session)
         return True
 
     def end_session(self, partition: int) -> None:
@@ -196,20 +195,25 @@ class LogSource:
     def oldest_timestamp(self, partition: int) -> int | None:
         return None
 
-    async def _fetch(self, partition: int, offset: int, session: int) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            if self._in_flight[partition] < MAX_CHUNKS_IN_FLIGHT:
-                limit = self._world.random.randint(1, 5)
-                waiting = self._world.tail(self._topic, partition, offset)
-                if records := waiting[:limit]:
-                    after = records[-1].offset + 1
-                    if self._loses(more=len(waiting) > limit):
-                        self._world.scheduler.count("a chunk is not delivered")
-                    else:
-                        self._in_flight[partition] += 1
-                        self.owners.dispatch(Chunk(partition, records, offset, after, session))
-                    offset = after
+    def _fetch_later(self, *session: int) -> None:
+        loop = asyncio.get_running_loop()
+        self._fetches[session[0]] = loop.call_later(POLL_SECONDS, self._fetch, *session)
+
+    def _fetch(self, partition: int, offset: int, session: int) -> None:
+        """Deliver what is there by now, and come back."""
+        if self._in_flight[partition] < MAX_CHUNKS_IN_FLIGHT:
+            limit = self._world.random.randint(1, 5)
+            waiting = self._world.tail(self._topic, partition, offset)
+            if records := waiting[:limit]:
+                after = records[-1].offset + 1
+                if self._loses(more=len(waiting) > limit):
+                    self._world.scheduler.count("a chunk is not delivered")
+                else:
+                    self._in_flight[partition] += 1
+                    self.owners.dispatch(Chunk(partition, records, offset, after, session))
+                offset = after
+        if partition in self._fetches:
+            self._fetch_later(partition, offset, session)
 
     def _loses(self, more: bool) -> bool:
         """Whether a chunk gets lost; its owner can know only where there is another after it."""

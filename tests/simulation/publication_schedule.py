@@ -1,6 +1,5 @@
 """One schedule of documents' publication: faults while processes edit, then the verdict."""
 
-import logging
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -48,7 +47,6 @@ class PublicationSchedule:
         state = random.getstate()
         random.seed(0)
         parts = self.scenario.parts
-        logging.disable(logging.ERROR)
         try:
             with ExitStack() as stack:
                 stack.enter_context(patch("time.monotonic", self.loop.time))
@@ -63,7 +61,6 @@ class PublicationSchedule:
                 stack.enter_context(patch(f"{publisher}.Confirmations", parts.confirmations))
                 self._run()
         finally:
-            logging.disable(logging.NOTSET)
             random.setstate(state)
 
     def _time_ns(self) -> int:

@@ -1,13 +1,17 @@
 """An event loop in simulated time: its scheduler decides which process goes on, a step at a time.
 
 Within a process callbacks come in their order; between processes they come as the dice fall.
+Queues and handles are its own: asyncio's took a third of the simulation's time.
 """
 
 import asyncio
 import heapq
 import threading
-from collections.abc import Coroutine
-from contextvars import ContextVar, copy_context
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from contextvars import Context, ContextVar, copy_context
+from itertools import count
 from typing import Any
 
 from tests.simulation.scheduler import Scheduler
@@ -23,6 +27,44 @@ class Process:
         self.name = name
         self.alive = True
         self.wakes_at = 0.0
+        self.ready: deque[Handle] = deque()
+
+
+class Handle:
+    """A callback that a process runs once it is its turn. Stands for asyncio's."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_process", "_when")
+
+    def __init__(
+        self,
+        process: Process,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context,
+        when: float,
+    ) -> None:
+        self._process, self._context = process, context
+        self._callback, self._args, self._when = callback, args, when
+        self._cancelled = False
+
+    def be_ready(self) -> None:
+        """Be the last one in the process's turn."""
+        if not self._cancelled:
+            self._process.ready.append(self)
+
+    def run(self) -> None:
+        self._context.run(self._callback, *self._args)
+
+    def when(self) -> float:
+        return self._when
+
+    def cancel(self) -> None:
+        self._cancelled = True
+        with suppress(ValueError):
+            self._process.ready.remove(self)
+
+    def cancelled(self) -> bool:
+        return self._cancelled
 
 
 _process: ContextVar[Process | None] = ContextVar("process", default=None)
@@ -36,8 +78,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.scheduler = scheduler
         self.error: BaseException | None = None
         self._seconds = 0.0
-        self._processes: list[Process] = []
-        self._dead: list[asyncio.Handle] = []  # what dead processes would have done next
+        self._outside = Process("")
+        self._processes = [self._outside]
+        self._living = [self._outside]
+        self._timers: list[tuple[float, int, Handle]] = []
+        self._numbers = count()
         self._kept: list[asyncio.Task[Any]] = []
         self.set_exception_handler(self._note_error)
         self.set_task_factory(self._make_task)
@@ -54,7 +99,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         """Cancel all that runs, and let the thread have another loop."""
         for process in self._processes:
             process.alive, process.wakes_at = True, 0.0
-        self._ready.extend(self._dead)
+        self._living = self._processes
         for task in self._kept:
             task.cancel()
         steps = 0
@@ -67,7 +112,9 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def start(self, process: Process, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run a coroutine in a process."""
-        self._processes.append(process)
+        if process not in self._processes:
+            self._processes.append(process)
+            self._living.append(process)
         context = copy_context()
         context.run(_process.set, process)
         return self.create_task(work, context=context)
@@ -75,6 +122,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def kill(self, process: Process) -> None:
         self.scheduler.tell(process.name, "is killed")
         process.alive = False
+        self._living.remove(process)
 
     def stall(self, process: Process, seconds: float) -> None:
         self.scheduler.tell(process.name, "stands still for seconds:", round(seconds, 3))
@@ -82,50 +130,60 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def step(self) -> None:
         """Run one callback; where none is ready, let time pass until one is."""
-        self.scheduler.steps += 1
-        self._seconds += self.scheduler.random.random() * MAX_STEP_SECONDS
-        self._take_due()
-        firsts = self._first_of_each_process()
-        if not firsts:
+        scheduler = self.scheduler
+        scheduler.steps += 1
+        random = scheduler.random.random
+        self._seconds = now = self._seconds + random() * MAX_STEP_SECONDS
+        timers = self._timers
+        while timers and timers[0][0] <= now:
+            heapq.heappop(timers)[2].be_ready()
+        ready = [each for each in self._living if each.ready and each.wakes_at <= now]
+        if not ready:
             self._pass_time()
             return
-        process, handle = firsts[int(self.scheduler.random.random() * len(firsts))]
-        self._ready.remove(handle)
-        self.scheduler.running = process.name if process else ""
-        handle._run()
-
-    def _take_due(self) -> None:
-        while self._scheduled and self._scheduled[0]._when <= self._seconds:
-            timer = heapq.heappop(self._scheduled)
-            timer._scheduled = False
-            if not timer._cancelled:
-                self._ready.append(timer)
-
-    def _first_of_each_process(self) -> list[tuple[Process | None, asyncio.Handle]]:
-        firsts: dict[Process | None, asyncio.Handle] = {}
-        dropped = []
-        for handle in self._ready:
-            process = handle._context.get(_process)
-            if process and not process.alive:
-                self._dead.append(handle)
-                dropped.append(handle)
-            elif handle._cancelled:
-                dropped.append(handle)
-            elif not process or process.wakes_at <= self._seconds:
-                firsts.setdefault(process, handle)
-        for handle in dropped:
-            self._ready.remove(handle)
-        return list(firsts.items())
+        process = ready[int(random() * len(ready))]
+        scheduler.running = process.name
+        try:
+            process.ready.popleft().run()
+        except Exception as error:
+            self.error = self.error or error
 
     def _pass_time(self) -> None:
-        waking = [
-            process.wakes_at
-            for handle in self._ready
-            if (process := handle._context.get(_process)) and process.alive
-        ]
-        timers = [self._scheduled[0]._when] if self._scheduled else []
-        if waking or timers:
-            self._seconds = max(self._seconds, min(waking + timers))
+        waking = [process.wakes_at for process in self._living if process.ready]
+        waking += [when for when, _, _ in self._timers[:1]]
+        if waking:
+            self._seconds = max(self._seconds, min(waking))
+
+    # What asyncio calls
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> Any:
+        handle = self._handle(callback, args, context, 0.0)
+        handle.be_ready()
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> Any:
+        return self.call_at(self._seconds + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Any = None
+    ) -> Any:
+        handle = self._handle(callback, args, context, when)
+        heapq.heappush(self._timers, (when, next(self._numbers), handle))
+        return handle
+
+    def _handle(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: Context | None,
+        when: float,
+    ) -> Handle:
+        context = context or copy_context()
+        return Handle(context.get(_process) or self._outside, callback, args, context, when)
 
     def _make_task(
         self, loop: asyncio.AbstractEventLoop, work: Any, **options: Any
