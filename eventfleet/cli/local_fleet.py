@@ -38,7 +38,7 @@ ROLES = ("append", "command", "snapshot", "relay", "project")
 STOP_GRACE_SECONDS = 30.0
 POLL_SECONDS = 0.2
 PROBE_TIMEOUT_SECONDS = 2.0
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 3.0
 URL_FILE = "url"
 """File in the folder of the HTTP service's process."""
 LOG_FILE = "fleet.log"

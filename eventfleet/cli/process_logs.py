@@ -12,7 +12,7 @@ import click
 
 from eventfleet.cli.output import printable
 
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0
 MAX_READ_BYTES = 100_000
 """Of one log at once; of what is beyond that only the file tells."""
 _RECORD = re.compile(

@@ -79,7 +79,7 @@ class Projector:
         self._wanted.set()
         try:
             async with asyncio.timeout(WAIT_SECONDS), self._changed:
-                await self._changed.wait_for(self._is_idle)
+                await self._changed.wait_for(lambda: not (self._waiting or self._batches_in_hand))
         except TimeoutError:
             waiting = len(self._waiting)
             raise ServerUnavailable(f"{waiting} documents wait to be written") from None
@@ -87,9 +87,6 @@ class Projector:
             self._flushes -= 1
             if not self._flushes:
                 self._wanted.clear()
-
-    def _is_idle(self) -> bool:
-        return not self._waiting and not self._batches_in_hand
 
     async def _has_room(self) -> bool:
         try:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from typing import Any
 
 import uvicorn
@@ -245,11 +245,18 @@ async def serve(
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(settings.http_timeout + SHUTDOWN_MARGIN_SECONDS),
     )
-    server = uvicorn.Server(config)
     # Its public `serve` would install signal handlers of its own and end the process by them.
-    serving = asyncio.create_task(server._serve([listener]))
-    stopping = asyncio.create_task(stop.wait())
-    await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    server.should_exit = True
-    stopping.cancel()
-    await serving
+    await _Server(config, stop)._serve([listener])
+
+
+class _Server(uvicorn.Server):
+    """Ends once `stop` is set; wakes up each second, for the header with the date."""
+
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+        super().__init__(config)
+        self._stop = stop
+
+    async def main_loop(self) -> None:
+        while not (self._stop.is_set() or await self.on_tick(0)):
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), 1.0)

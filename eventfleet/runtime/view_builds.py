@@ -8,7 +8,7 @@ from eventfleet.model.domain import Domain
 from eventfleet.model.views import View
 from eventfleet.states.view_reader import UnknownView
 from eventfleet.stores.contracts import DomainStores
-from eventfleet.stores.contracts.views import ViewBuild, ViewBuilds
+from eventfleet.stores.contracts.views import ViewBuilds
 from eventfleet.stores.errors import ServerUnavailable
 from eventfleet.topics.errors import EventfleetError
 
@@ -87,13 +87,9 @@ async def watch_build(
             raise BuildReplaced(f"view {name}: build {number} was given up for another one")
         if following != seen:
             seen, moved_at = following, loop.time()
-            yield _ready(following)
+            yield sum(each.ready for each in following.partitions.values())
         elif following.held and loop.time() - moved_at > min(patience, HELD_SECONDS):
             raise BuildHeld(name, following.held)
         elif loop.time() - moved_at > patience:
             raise BuildStalled(name, patience)
         await asyncio.sleep(POLL_SECONDS)
-
-
-def _ready(build: ViewBuild) -> int:
-    return sum(each.ready for each in build.partitions.values())

@@ -22,7 +22,6 @@ from eventfleet.stores.contracts import (
     Disposition,
     DispositionKind,
     EventStore,
-    Notice,
     Notices,
     Stage,
 )
@@ -168,14 +167,11 @@ class StageWaiters:
                 self._subscribed.set()
                 self._listener.report_well()
                 async for notice in stream:
-                    self._pass_on(notice)
+                    for waiter in self._waiters.get(notice.event_id, ()):
+                        waiter.notify(notice.stage, notice.disposition)
         finally:
             self._subscribed.clear()
         raise errors.ServerUnavailable("the subscription has ended")
-
-    def _pass_on(self, notice: Notice) -> None:
-        for waiter in self._waiters.get(notice.event_id, ()):
-            waiter.notify(notice.stage, notice.disposition)
 
 
 class CommandFollower:

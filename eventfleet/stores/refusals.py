@@ -47,17 +47,14 @@ class OperationRefusals:
         self._last_at = now
         if self.is_refused and not self._told:
             self._told = True
-            logger.warning("%s refuses %s, each of several times: %s", *self._names, error)
+            text = "%s refuses %s, each of several times: %s"
+            logger.warning(text, self.server, self.name, error)
 
     @property
     def is_refused(self) -> bool:
         lasted = self._last_at - self._first_at >= REFUSED_SECONDS
         rested = monotonic() - self._last_at > REST_SECONDS
         return self._failures >= REFUSED_CALLS and lasted and not rested
-
-    @property
-    def _names(self) -> tuple[str, str]:
-        return self.server, self.name
 
 
 OF_COMMANDS: Final = {

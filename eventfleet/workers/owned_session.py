@@ -11,6 +11,7 @@ from eventfleet.topics.record import LogRecord
 from eventfleet.workers.chunk_source import ChunkSource
 from eventfleet.workers.transport.chunk import MAX_CHUNKS_IN_FLIGHT, Chunk
 
+RESTING_SECONDS = 2.0
 _numbers = count(1)
 
 
@@ -51,7 +52,9 @@ class OwnedSession:
 
     async def next_chunk(self) -> Chunk | None:
         """The next chunk; None when a tick is due first. ServerUnavailable: an interruption."""
-        left = self._last_tick + self.tick_pause - time.monotonic()
+        due = self._last_tick + self.tick_pause
+        # On whole seconds at rest: the owners of an idle process wake it up together.
+        left = (round(due) if self.tick_pause >= RESTING_SECONDS else due) - time.monotonic()
         if left <= 0:
             return None
         try:

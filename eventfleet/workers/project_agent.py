@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from eventfleet.model.domain import Domain
-from eventfleet.roles.build_choice import BUILDS_INTERVAL
 from eventfleet.roles.build_parking import BuildParking
 from eventfleet.roles.project import ProjectRole
 from eventfleet.roles.recent_builds import RecentBuilds
@@ -17,7 +16,7 @@ class ProjectAgent(DomainAgent):
     """Consumes `<domain>.stored` as the group `<prefix>.<domain>.project`."""
 
     role = "project"
-    rest_seconds = BUILDS_INTERVAL.total_seconds()  # whoever begins a build watches it
+    rest_seconds = 3.0  # each tick looks at the builds: whoever begins one watches it
     vital_kinds = ("parked",)
     minor_kinds = ("dead_letters",)
 

@@ -46,13 +46,9 @@ def ended_tasks(consumer: Any) -> Iterator[EndedTask]:
         ("heartbeat", getattr(coordinator, "_heartbeat_task", None), _rejoin(coordinator)),
         ("offsets", getattr(coordinator, "_commit_refresh_task", None), _rejoin(coordinator)),
     ):
-        if task is not None and (error := _error(task)):
+        if task and task.done() and not task.cancelled() and (error := task.exception()):
             yield EndedTask(name, error, begin)
 
 
 def _rejoin(coordinator: Any) -> Callable[[], None]:
     return lambda: coordinator.request_rejoin()
-
-
-def _error(task: "asyncio.Task[Any]") -> BaseException | None:
-    return task.exception() if task.done() and not task.cancelled() else None

@@ -48,7 +48,9 @@ class MongoDeadLetters:
         all inserts of a write together."""
         if not parked:
             return
-        documents = [_parked_document(each) for each in parked]
+        documents = [
+            {"_id": _id(p.role, p.aggregate_id), **msgspec.structs.asdict(p)} for p in parked
+        ]
         with operation("save_dead_letters", self._letters):
             known = await insert_each(self._letters, documents)
             changes = [
@@ -168,10 +170,6 @@ def _pages(query: ParkedQuery) -> Iterator[Document]:
     if query.role != role:
         behind = {"$gt": role, **({"$eq": query.role} if query.role else {})}
         yield {"role": behind, **wanted, **PARKED}
-
-
-def _parked_document(parked: ParkedAggregate) -> Document:
-    return {"_id": _id(parked.role, parked.aggregate_id), **msgspec.structs.asdict(parked)}
 
 
 def _fields(document: Document, kind: type[msgspec.Struct]) -> dict[str, Any]:

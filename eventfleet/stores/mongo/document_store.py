@@ -226,7 +226,7 @@ class MongoDocuments:
                 each = await stream.try_next()
             if each is not None:
                 event = to_event(self._domain, each["fullDocument"])
-                cursor = _encode_token(each["_id"])
+                cursor = str(json_util.dumps(each["_id"]))
                 yield FeedItem(event, cursor)
 
     def _replacement(
@@ -263,10 +263,6 @@ def _version(stored: Any) -> int:
     """
     is_number = isinstance(stored, int | float) and not isinstance(stored, bool)
     return int(stored) if is_number else 1
-
-
-def _encode_token(token: Any) -> str:
-    return str(json_util.dumps(token))
 
 
 def _decode_token(cursor: str) -> Any:

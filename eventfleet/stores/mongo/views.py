@@ -118,7 +118,7 @@ class MongoRows:
         old = {
             "partition": up_to.partition,
             "deleted_at": {"$gte": LONG_AGO, "$lt": before},
-            "at": {"$lte": _at(up_to)},
+            "at": {"$lte": [up_to.epoch, up_to.offset, up_to.version]},
         }
         with operation("save_rows", self._rows):
             return (await self._rows.delete_many(old)).deleted_count
@@ -127,10 +127,6 @@ class MongoRows:
         """Remove the collection."""
         with operation("prepare", self._rows):
             await self._rows.drop()
-
-
-def _at(point: FeedPoint) -> list[int]:
-    return [point.epoch, point.offset, point.version]
 
 
 def _document(row: StoredRow) -> Document:

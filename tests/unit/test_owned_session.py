@@ -1,0 +1,55 @@
+"""Owners at rest tick together, on whole seconds."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from eventfleet.workers import owned_session
+from eventfleet.workers.owned_session import OwnedSession
+from eventfleet.workers.transport.chunk import Chunk
+
+
+class AnySource:
+    """Starts every session, and remembers its number."""
+
+    session = 0
+
+    async def start_session(self, partition: int, offset: int, session: int) -> bool:
+        self.session = session
+        return True
+
+
+async def ticks(session: OwnedSession, source: Any) -> bool:
+    """Whether a tick comes before a chunk that is there."""
+    session.enqueue(Chunk(0, [], 0, 1, source.session))
+    return await session.next_chunk() is None
+
+
+@pytest.mark.parametrize("last", [10.6, 11.0, 11.4])
+async def test_ticks_at_rest_come_on_whole_seconds(
+    monkeypatch: pytest.MonkeyPatch, last: float
+) -> None:
+    clock = SimpleNamespace(now=last)
+    monkeypatch.setattr(owned_session, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    source: Any = AnySource()
+    session = OwnedSession(0, source, tick_pause=2.0)
+    await session.start(0)
+    session.note_tick()
+    clock.now = 12.99
+    assert not await ticks(session, source)
+    clock.now = 13.0
+    assert await ticks(session, source)
+
+
+async def test_other_ticks_come_after_their_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = SimpleNamespace(now=10.4)
+    monkeypatch.setattr(owned_session, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    source: Any = AnySource()
+    session = OwnedSession(0, source, tick_pause=0.25)
+    await session.start(0)
+    session.note_tick()
+    clock.now = 10.64
+    assert not await ticks(session, source)
+    clock.now = 10.66
+    assert await ticks(session, source)
