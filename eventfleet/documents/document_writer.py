@@ -183,8 +183,7 @@ class DocumentWriter(Generic[T]):
             )
         except Duplicate:
             self._cache.drop(text)
-            found = self._store.changes(text, event.version - 1, 1)
-            if [each.id async for each in found] != [event.id]:
+            if not await self._is_stored(event):
                 return False
         except BaseException:
             self._cache.drop(text)  # it may be stored
@@ -195,6 +194,16 @@ class DocumentWriter(Generic[T]):
         if not await self._projector.put(change.after, event.id):
             await self._reader.note_seen(text, event.version)
         return True
+
+    async def _is_stored(self, event: EventRecord) -> bool:
+        """Whether it is this one, or another, that has its version. ServerUnavailable: no majority
+        has it yet. It may be this one, so nothing else is tried in its place."""
+        for attempt in range(1, CONFLICT.attempts + 1):
+            async for each in self._store.changes(event.aggregate_id, event.version - 1, 1):
+                return each.id == event.id
+            await asyncio.sleep(CONFLICT.pause(attempt))
+        where = f"{self._collection}/{event.aggregate_id} version {event.version}"
+        raise ServerUnavailable(f"{where} is taken by a change that can't be read yet: try again")
 
     async def _conflict(
         self, id: Any, expected: int, change: PreparedChange | None
