@@ -65,7 +65,8 @@ class Attempt(Struct, eq=False):
     decision sees, by the ids of their first events, `seen` those events by the ids of their
     commands. `permit`, which a role's command has, is awaited before each put. `live` is the latest
     state of its aggregate, taken from the Querier until it is given back; None where no state is
-    needed. `made` are its events, once it is decided.
+    needed. `made` are its events, once it is decided. `refused` is the version at which it was
+    beaten for the last time, once it gives up.
     """
 
     index: int
@@ -76,6 +77,7 @@ class Attempt(Struct, eq=False):
     progress: Progress = BEGUN
     live: LiveState | None = None
     made: NewEvents | None = None
+    refused: int = 0
     sees: dict[str, str] = {}
     seen: dict[str, EventRecord] = {}
 

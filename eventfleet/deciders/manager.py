@@ -38,7 +38,7 @@ from eventfleet.deciders.commander import Commander, TooLate
 from eventfleet.deciders.concurrency import Part, run_all
 from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.event_publisher import EventPublisher
-from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Unavailable
+from eventfleet.deciders.outcomes import DEADLINE_PASSED, Accepted, Conflict, Outcome, Unavailable
 from eventfleet.deciders.state_command import (
     NewEvents,
     StateCommand,
@@ -184,18 +184,15 @@ class Manager:
         await (parts[0] if len(parts) == 1 else run_all(parts))
 
     async def _try_again(self, beaten: Sequence[Attempt], deadline: datetime, tries: int) -> None:
-        """Start over: at once where the cached state was not the latest, or these are repeats."""
-        if tries == CONFLICT.attempts:
-            for attempt in beaten:
-                where = f"{self._domain.name} {attempt.aggregate_id!r}"
-                gave_up = f"gave up after {tries} concurrent-write conflicts"
-                attempt.end(Conflict(f"{where}: {gave_up}"))
-            return
+        """Start over: at once where the cached state was not the latest, or these are repeats.
+        After the last try the store is only read."""
         keys = [each.progress.key for each in beaten if isinstance(each.progress, Beaten)]
         self.statistics.conflicts += len(keys) if tries else keys.count("version")
         if tries:
             await self._clock.sleep(CONFLICT.pause(tries, self._jitter))
         for attempt in beaten:
+            if tries == CONFLICT.attempts and attempt.made:
+                attempt.refused = attempt.made.events[0].version
             attempt.begin()
         await self._decide_together(beaten, deadline, tries + 1)
 
@@ -231,6 +228,8 @@ class Manager:
         repeats: list[Part] = []
         for attempt in attempts:
             match attempt.progress:
+                case Found(event=None, next_version=version) if attempt.refused:
+                    attempt.end(self._give_up(attempt, version - 1))
                 case Found(event=None, next_version=version):
                     about = attempt.command, attempt.live, version, attempt.seen
                     made = decide_events(self._domain, *about)
@@ -245,6 +244,14 @@ class Manager:
             await self._put(decided)
         elif repeats:
             await run_all([self._put(decided), *repeats] if decided else repeats)
+
+    def _give_up(self, attempt: Attempt, seen: int) -> Outcome:
+        """A conflict, unless the version that it was refused can't be read yet: it may be that of
+        its own event, put by a call that had no answer."""
+        where = f"{self._domain.name} {attempt.aggregate_id!r}"
+        if seen < attempt.refused:
+            return Unavailable(f"{where}: version {attempt.refused} can't be read yet")
+        return Conflict(f"{where}: gave up after {CONFLICT.attempts} concurrent-write conflicts")
 
     async def _put(self, attempts: Sequence[Attempt]) -> None:
         if permit := attempts[0].permit:

@@ -293,10 +293,10 @@ class FleetSchedule:
     def _fail_servers(self) -> None:
         events, chance = self.world.events, self.scheduler.chance
         if chance(0.003):
-            steps = self.random.randint(20, 300)
+            steps = self.random.randint(20, self.scenario.longest_lag)
             self.scheduler.tell("the store's primary", "is alone for steps:", steps)
             events.lag(steps)
-        if chance(0.03 if events.behind else 0.0005):
+        if chance(self.scenario.elections if events.behind else 0.0005):
             self.scheduler.tell("the store", "elects another primary")
             events.fail_over()
         if holders := events.holders:

@@ -80,6 +80,8 @@ class FleetScenario:
     violence: float = 0.0065  # how often, in a step, a process is killed or stands still
     faults: float = 0.01
     failures: float = 0.5
+    longest_lag: int = 300  # how many steps a primary is alone
+    elections: float = 0.03  # how often, in a step, one that has what no other has is replaced
     expecting: float = 0.25  # how often a command is sent on a version
     late: float = 0.0  # how often something befalls a request of a transaction
     hesitates: float = 0.0  # how often the role command stands still with commands in hand

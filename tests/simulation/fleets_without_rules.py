@@ -8,7 +8,7 @@ from eventfleet.deciders.command_attempts import Attempt, Ended
 from eventfleet.deciders.commander import Commander, IsLate, PutError, never
 from eventfleet.deciders.decider import Answer, Permit
 from eventfleet.deciders.manager import Manager
-from eventfleet.deciders.outcomes import Accepted
+from eventfleet.deciders.outcomes import Accepted, Outcome
 from eventfleet.deciders.state_command import NewEvents, StateCommand, decide_events
 from eventfleet.roles.append import AppendRole
 from eventfleet.roles.command import CommandRole
@@ -114,6 +114,13 @@ class ForgetsVersionsWhenBeaten(Manager):
         for attempt in beaten:
             attempt.command = attempt.command._replace(expected_version=None)
         await super()._try_again(beaten, deadline, tries)
+
+
+class TakesTheUnseenForAnothers(Manager):
+    """Without: a version that can't be read yet may be that of the command's own event."""
+
+    def _give_up(self, attempt: Attempt, seen: int) -> Outcome:
+        return super()._give_up(attempt, attempt.refused)
 
 
 class AsksForNoOwner(CommandRole):

@@ -13,9 +13,10 @@ from tests.simulation.fleet_world import FleetParts, FleetScenario
 ALL_ROLES = ("append", "command", "snapshot")
 
 STANDS_STILL = "command stands still with commands in hand"
+LAGS = "primaries are alone for long"
 
 SCENARIOS = {
-    "services, and the roles append and command": (3620, FleetScenario()),
+    "services, and the roles append and command": (3420, FleetScenario()),
     "three services": (2600, FleetScenario(services=3, commands=12, roles=("append", "command"))),
     "with snapshots": (3000, FleetScenario(roles=ALL_ROLES, violence=0.01)),
     "late requests": (500, FleetScenario(roles=ALL_ROLES, violence=0.01, late=0.1)),
@@ -24,6 +25,7 @@ SCENARIOS = {
         FleetScenario(roles=ALL_ROLES, violence=0.0, failures=0.0, late=0.1),
     ),
     STANDS_STILL: (80, FleetScenario(hesitates=0.3)),
+    LAGS: (200, FleetScenario(failures=1.0, longest_lag=1000, elections=0.0)),
 }
 FAULTS = {
     "a chunk is not delivered",
@@ -148,6 +150,12 @@ def test_without_the_rule_an_expected_version_is_missed(rule: str) -> None:
 @pytest.mark.parametrize("rule", OWNER_RULES)
 def test_without_the_rule_a_former_owner_stores_what_was_refused(rule: str) -> None:
     scenario = replace(SCENARIOS[STANDS_STILL][1], parts=OWNER_RULES[rule])
+    _assert_broken(scenario, {"refused but stored"}, schedules=300)
+
+
+def test_where_a_version_that_cannot_be_read_yet_is_anothers_the_refused_is_stored() -> None:
+    parts = FleetParts(manager=fleets_without_rules.TakesTheUnseenForAnothers)
+    scenario = replace(SCENARIOS[LAGS][1], parts=parts)
     _assert_broken(scenario, {"refused but stored"}, schedules=300)
 
 

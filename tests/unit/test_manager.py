@@ -22,7 +22,7 @@ from eventfleet.deciders.outcomes import (
     outcome_fields,
 )
 from eventfleet.stores.contracts import Snapshot
-from eventfleet.stores.errors import TopicRefused
+from eventfleet.stores.errors import Duplicate, TopicRefused
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import event_id
 from tests.unit.eventually import until
@@ -456,7 +456,39 @@ async def test_a_command_that_is_beaten_at_each_attempt_is_a_conflict(desk: Sync
     outcome = await desk.send("PutIn", cents=1)
     assert outcome == Conflict("till 'a': gave up after 10 concurrent-write conflicts")
     assert {event.type for event in (await desk.stored())[1:]} == {"Noted"}
-    assert desk.manager.statistics.conflicts == 10
+    assert desk.manager.statistics.conflicts == 11  # with that on the cached state
+
+
+async def test_a_version_that_cannot_be_read_is_no_conflict(desk: SyncFixture) -> None:
+    """It may be that of the command's own event, put by a call that had no answer."""
+    await desk.send("PutIn", cents=100)
+    put_each = desk.events.put_each
+
+    async def taken(puts: Any) -> Any:
+        return [Duplicate(0, "till/a", event.version, "version") for event, _ in puts]
+
+    desk.store.put_each = taken  # type: ignore[attr-defined]
+    assert await desk.send("PutIn", "2", cents=1) == Unavailable(
+        "till 'a': version 2 can't be read yet"
+    )
+    desk.store.put_each = put_each  # type: ignore[attr-defined]
+    assert isinstance(await desk.send("PutIn", "2", cents=1), Accepted)
+
+
+async def test_an_own_event_that_is_seen_in_the_end_is_a_repeat(desk: SyncFixture) -> None:
+    await desk.send("PutIn", cents=100)
+    put_each, tries = desk.events.put_each, 0
+
+    async def taken(puts: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 11:
+            await put_each(puts)
+        return [Duplicate(0, "till/a", event.version, "event id") for event, _ in puts]
+
+    desk.store.put_each = taken  # type: ignore[attr-defined]
+    assert await desk.send("PutIn", "2", cents=1) == Repeated(id_of("2"), PLACE, 2)
+    assert tries == 11
 
 
 @pytest.mark.parametrize("method", ["tails", "put_each"])
