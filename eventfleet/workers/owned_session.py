@@ -53,8 +53,9 @@ class OwnedSession:
     async def next_chunk(self) -> Chunk | None:
         """The next chunk; None when a tick is due first. ServerUnavailable: an interruption."""
         due = self._last_tick + self.tick_pause
-        # On whole seconds at rest: the owners of an idle process wake it up together.
-        left = (round(due) if self.tick_pause >= RESTING_SECONDS else due) - time.monotonic()
+        if self.tick_pause >= RESTING_SECONDS and math.isfinite(due):
+            due = round(due)  # the owners of an idle process wake it up together
+        left = due - time.monotonic()
         if left <= 0:
             return None
         try:

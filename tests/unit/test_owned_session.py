@@ -42,6 +42,13 @@ async def test_ticks_at_rest_come_on_whole_seconds(
     assert await ticks(session, source)
 
 
+async def test_a_session_that_starts_at_rest_begins_with_a_tick() -> None:
+    source: Any = AnySource()
+    session = OwnedSession(0, source, tick_pause=2.0)
+    await session.start(0)
+    assert await ticks(session, source)
+
+
 async def test_other_ticks_come_after_their_pause(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=10.4)
     monkeypatch.setattr(owned_session, "time", SimpleNamespace(monotonic=lambda: clock.now))
