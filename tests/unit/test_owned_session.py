@@ -26,19 +26,27 @@ async def ticks(session: OwnedSession, source: Any) -> bool:
     return await session.next_chunk() is None
 
 
-@pytest.mark.parametrize("last", [10.6, 11.0, 11.4])
-async def test_ticks_at_rest_come_on_whole_seconds(
-    monkeypatch: pytest.MonkeyPatch, last: float
+@pytest.mark.parametrize(
+    ("last", "pause", "early", "due"),
+    [
+        pytest.param(10.6, 2.0, 12.99, 13.0, id="rest, rounded up"),
+        pytest.param(11.0, 2.0, 12.99, 13.0, id="rest"),
+        pytest.param(11.4, 2.0, 12.99, 13.0, id="rest, rounded down"),
+        pytest.param(10.4, 0.25, 10.64, 10.66, id="work"),
+    ],
+)
+async def test_ticks_come_after_their_pause_and_at_rest_on_whole_seconds(
+    monkeypatch: pytest.MonkeyPatch, last: float, pause: float, early: float, due: float
 ) -> None:
     clock = SimpleNamespace(now=last)
     monkeypatch.setattr(owned_session, "time", SimpleNamespace(monotonic=lambda: clock.now))
     source: Any = AnySource()
-    session = OwnedSession(0, source, tick_pause=2.0)
+    session = OwnedSession(0, source, pause)
     await session.start(0)
     session.note_tick()
-    clock.now = 12.99
+    clock.now = early
     assert not await ticks(session, source)
-    clock.now = 13.0
+    clock.now = due
     assert await ticks(session, source)
 
 
@@ -46,17 +54,4 @@ async def test_a_session_that_starts_at_rest_begins_with_a_tick() -> None:
     source: Any = AnySource()
     session = OwnedSession(0, source, tick_pause=2.0)
     await session.start(0)
-    assert await ticks(session, source)
-
-
-async def test_other_ticks_come_after_their_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = SimpleNamespace(now=10.4)
-    monkeypatch.setattr(owned_session, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    source: Any = AnySource()
-    session = OwnedSession(0, source, tick_pause=0.25)
-    await session.start(0)
-    session.note_tick()
-    clock.now = 10.64
-    assert not await ticks(session, source)
-    clock.now = 10.66
     assert await ticks(session, source)
