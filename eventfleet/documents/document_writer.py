@@ -196,8 +196,8 @@ class DocumentWriter(Generic[T]):
         return True
 
     async def _is_stored(self, event: EventRecord) -> bool:
-        """Whether it is this one, or another, that has its version. ServerUnavailable: no majority
-        has it yet. It may be this one, so nothing else is tried in its place."""
+        """Return whether this event, and not another, has its version. ServerUnavailable: no
+        majority has it yet. It may be this one, so nothing else is tried in its place."""
         for attempt in range(1, CONFLICT.attempts + 1):
             async for each in self._store.changes(event.aggregate_id, event.version - 1, 1):
                 return each.id == event.id

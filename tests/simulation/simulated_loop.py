@@ -182,7 +182,8 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         context: Context | None,
         when: float,
     ) -> Handle:
-        context = context or copy_context()
+        if context is None:
+            context = copy_context()
         return Handle(context.get(_process) or self._outside, callback, args, context, when)
 
     def _make_task(
