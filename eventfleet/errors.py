@@ -11,6 +11,7 @@ What becomes of a valid command is no error, but an outcome (see `eventfleet.com
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from eventfleet.feeds.feed_follower import FeedRefused
 from eventfleet.log_files.directly_follows import UnusableRules
 from eventfleet.log_files.loader import TakesCommandsOnly
 from eventfleet.log_files.rows import UnusableFile
@@ -58,6 +59,7 @@ __all__ = [
     "EditConflict",
     "EventRefused",
     "EventfleetError",
+    "FeedRefused",
     "FileInUse",
     "HungUp",
     "InvalidCursor",

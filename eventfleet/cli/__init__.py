@@ -115,6 +115,7 @@ for command in (
     load.load,
     queries.diff,
     queries.events,
+    queries.follow,
     queries.snapshot,
     queries.state,
     repair.restore,

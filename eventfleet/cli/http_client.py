@@ -20,6 +20,13 @@ from eventfleet.deciders.outcomes import (
     Unavailable,
     VersionConflict,
 )
+from eventfleet.feeds.feed_follower import (
+    CONNECT_SECONDS,
+    SILENCE_SECONDS,
+    ConnectionLost,
+    FeedFollower,
+    refused,
+)
 from eventfleet.runtime.settings import Settings
 from eventfleet.service.stage_waiter import WaitResult
 from eventfleet.states.querier import MissingEvents, StateAt, StateDiff
@@ -188,6 +195,26 @@ class HttpClient:
             encoded=True,
         )
         return await _read(self._session.get(url), ViewPage)
+
+    def follow(
+        self, aggregate_id: str | None, types: Collection[str], cursor: str, *, latest: bool
+    ) -> FeedFollower:
+        """Follow the domain, or one aggregate, from a cursor on; `latest`: what comes only."""
+        path = ("feed",) if aggregate_id is None else (aggregate_id, "events")
+        url = self._url(*path, types=[*types], **({"from": "latest"} if latest else {}))
+        timeout = aiohttp.ClientTimeout(connect=CONNECT_SECONDS, sock_read=SILENCE_SECONDS)
+
+        @asynccontextmanager
+        async def connect(headers: Mapping[str, str]) -> AsyncIterator[AsyncIterator[str]]:
+            try:
+                async with self._session.get(url, headers=headers, timeout=timeout) as answer:
+                    if answer.status != 200:
+                        raise refused(answer.status, await answer.read())
+                    yield (line.decode().rstrip("\r\n") async for line in answer.content)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                raise ConnectionLost(str(error) or type(error).__name__) from error
+
+        return FeedFollower(connect, cursor)
 
     async def missing(
         self, aggregate_id: str, after: int, limit: int | None = None

@@ -13,6 +13,7 @@ from eventfleet.topics.errors import EventfleetError
 if TYPE_CHECKING:
     from eventfleet.check.role_entries import RoleEntries
     from eventfleet.cli.domain_queries import DomainQueries
+    from eventfleet.feeds.feed_follower import FeedUpdate
     from eventfleet.states.querier import StateDiff
     from eventfleet.topics.event import EventRecord
 
@@ -79,6 +80,41 @@ def events(
                 count += 1
             if not count:
                 await _require_aggregate(queries, name, aggregate_id)
+
+    asyncio.run(run())
+
+
+@click.command(short_help="Print the events of a domain, or of an aggregate, as they come.")
+@DOMAIN
+@click.argument("aggregate_id", metavar="[ID]", required=False)
+@click.option("--types", default="", metavar="TYPE,...", help="Only events of these types.")
+@click.option("--all", "every", is_flag=True, help="Begin with the domain's first event.")
+@click.option("--cursor", default="", help="Go on from a cursor, as --json prints them.")
+@as_json
+def follow(
+    name: str, aggregate_id: str | None, types: str, every: bool, cursor: str, json: bool
+) -> None:
+    """Print the events of a domain as they come; those of an aggregate from its first one on.
+
+    By way of the HTTP service, until Ctrl-C; where the connection is lost it is opened again. With
+    --json an object a line: its kind, data and cursor.
+    """
+    if every and (aggregate_id or cursor):
+        raise click.UsageError("--all is for a whole domain, and without --cursor")
+
+    from eventfleet.cli.http_client import http_client
+    from eventfleet.runtime.settings import load_settings, split, variable
+
+    settings = load_settings()
+    if not settings.service_url:
+        raise click.UsageError(f"{variable('service_url')} names no HTTP service to follow")
+
+    async def run() -> None:
+        async with http_client(settings, name) as client:
+            latest = not (every or aggregate_id)
+            feed = client.follow(aggregate_id, split(types), cursor, latest=latest)
+            async for update in feed:
+                _print_update(update, json)
 
     asyncio.run(run())
 
@@ -233,6 +269,20 @@ def _moment(text: str) -> datetime:
         why = f"{error}; write a time with its offset, such as 2026-01-31T09:00:00Z"
         raise InvalidRecord("--at", why.removeprefix("--at: ")) from None
     return moment
+
+
+def _print_update(update: "FeedUpdate", json: bool) -> None:
+    from eventfleet.topics.codec import convert
+    from eventfleet.topics.event import EventRecord
+
+    if json:
+        print_json(update._asdict())
+    elif update.kind == "reload":
+        click.echo(f"load anew: {update.data['reason']}")
+    else:
+        event = convert(update.data, EventRecord)
+        click.echo(f"{printable(event.aggregate_id)}  ", nl=False)
+        _print_event(event)
 
 
 def _print_cloud_event(event: "EventRecord") -> None:

@@ -2,13 +2,17 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 from eventfleet.feeds.channel_commands import ChannelCommandSender, ChannelCommandSubscriber
+from eventfleet.feeds.event_feed import EventFeed
 from eventfleet.feeds.feed_hub import FeedHub
 from eventfleet.feeds.feed_session import FollowedDomain
+from eventfleet.model.domain import Domain
 from eventfleet.runtime import connections
 from eventfleet.runtime.settings import Settings
-from eventfleet.stores.contracts import Channels
+from eventfleet.states.querier import Querier
+from eventfleet.stores.contracts import Channels, EventStore
 from eventfleet.web import DomainServices
 
 FOLLOWER_WAIT_SECONDS = 0.1
@@ -23,6 +27,16 @@ async def open_channels(settings: Settings) -> AsyncIterator[Channels]:
         yield channels
     finally:
         await channels.close()
+
+
+def event_feed(
+    settings: Settings, domain: Domain[Any], queries: Querier[Any], events: EventStore
+) -> EventFeed:
+    """Make the feed of a domain's events; its servers are asked once it has a client."""
+    follower = connections.backend(settings).follower(FOLLOWER_WAIT_SECONDS)
+    registry, partitions = events.registry, settings.partitions
+    topic = domain.topics.stored
+    return EventFeed(domain.name, topic, queries, events, registry, follower, partitions)
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from eventfleet.model.registry import find_declared
 from eventfleet.runtime import connections
 from eventfleet.runtime.connections import prefixed
 from eventfleet.runtime.event_services import event_service_over, stage_waiters
-from eventfleet.runtime.feeds import followed_domains, open_channels
+from eventfleet.runtime.feeds import event_feed, followed_domains, open_channels
 from eventfleet.runtime.http_protocol import HttpProtocol
 from eventfleet.runtime.server_checks import server_checks
 from eventfleet.runtime.settings import Settings, is_loopback, split, variable
@@ -96,7 +96,9 @@ async def http_application(
             assert opened.dead_letters is not None
             parked = ParkedAggregates(name, opened.dead_letters, SystemClock())
             events = reading[name].events
-            services[name] = DomainServices(domain, commands, queries, events, parked)
+            feed = event_feed(settings, domain, queries, events)
+            await stack.enter_async_context(feed.running())
+            services[name] = DomainServices(domain, commands, queries, events, parked, feed)
         limits = Limits(
             concurrent_requests=settings.http_requests, timeout_seconds=settings.http_timeout
         )
@@ -246,17 +248,19 @@ async def serve(
         timeout_graceful_shutdown=int(settings.http_timeout + SHUTDOWN_MARGIN_SECONDS),
     )
     # Its public `serve` would install signal handlers of its own and end the process by them.
-    await _Server(config, stop)._serve([listener])
+    await _Server(config, stop, app)._serve([listener])
 
 
 class _Server(uvicorn.Server):
     """Ends once `stop` is set; wakes up each second, for the header with the date."""
 
-    def __init__(self, config: uvicorn.Config, stop: asyncio.Event) -> None:
+    def __init__(self, config: uvicorn.Config, stop: asyncio.Event, app: ASGIApp) -> None:
         super().__init__(config)
-        self._stop = stop
+        self._stop, self._app = stop, app
 
     async def main_loop(self) -> None:
         while not (self._stop.is_set() or await self.on_tick(0)):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), 1.0)
+        if isinstance(self._app, Application):
+            self._app.end_feeds()

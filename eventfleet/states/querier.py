@@ -125,7 +125,7 @@ class Querier(Generic[S]):
             up_to = _page_end(after, limit)
         found = self._stores.events.read(aggregate_id, after, up_to, limit, types)
         async for event in found:
-            yield self._upcast(event)
+            yield self.upcast(event)
 
     async def effective_events(
         self,
@@ -154,7 +154,7 @@ class Querier(Generic[S]):
         """Events of the whole domain from a cursor on ("": the beginning), in their newest schema.
         InvalidCursor for one that no feed gave."""
         page = await self._stores.events.feed(cursor, limit)
-        return Page([self._upcast(event) for event in page.items], page.cursor)
+        return Page([self.upcast(event) for event in page.items], page.cursor)
 
     async def snapshot(self, aggregate_id: str) -> Snapshot | None:
         """The newest snapshot of the present shape of the domain's state."""
@@ -199,7 +199,7 @@ class Querier(Generic[S]):
         latest = await self.version(aggregate_id)
         up_to = min(latest, _page_end(after, limit) or latest)
         found = self._stores.events.read(aggregate_id, after, up_to, limit)
-        events = [self._upcast(event) async for event in found]
+        events = [self.upcast(event) async for event in found]
         return MissingEvents(aggregate_id, after, latest, events)
 
     # Queries of the Manager
@@ -218,7 +218,7 @@ class Querier(Generic[S]):
         found = await self.at(aggregate_id, version)
         return found.data if found else None
 
-    def _upcast(self, event: EventRecord) -> EventRecord:
+    def upcast(self, event: EventRecord) -> EventRecord:
         """An event in its newest schema; a discarded one, which no code may be able to read, as it
         is stored."""
         try:

@@ -63,6 +63,15 @@ def decode_cursor(listing: str, cursor: str, kind: type[T]) -> T:
     raise InvalidCursor(f"{cursor!r} is not a cursor of {listing}")
 
 
+def is_cursor(text: str) -> bool:
+    """Return whether a text is a cursor of some listing."""
+    try:
+        packed = urlsafe_b64decode(text.encode() + b"=" * (-len(text) % 4))
+        return bool(msgspec.json.decode(packed, type=tuple[str, msgspec.Raw]))
+    except (ValueError, RecursionError):
+        return False
+
+
 def decode_feed_cursor(
     listing: str, cursor: str, epoch: int, partitions: Collection[int]
 ) -> list[FeedPoint]:

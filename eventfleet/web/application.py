@@ -32,11 +32,13 @@ from eventfleet.web.access_log import SUBJECT_SCOPE_KEY, log_request
 from eventfleet.web.context import Limits, RequestContext, ServicesByDomain
 from eventfleet.web.disconnect import DisconnectWatch
 from eventfleet.web.failure_log import cut_off, log_failure
+from eventfleet.web.feed_response import OPENED_AT, FeedResponse
 from eventfleet.web.metrics import HttpMetrics
+from eventfleet.web.open_feeds import OpenFeeds
 from eventfleet.web.openapi import describe
 from eventfleet.web.operation import Operation, Right
 from eventfleet.web.parameters import query_parameters
-from eventfleet.web.problems import problem_response, to_refusal
+from eventfleet.web.problems import INTERNAL_ERROR, problem_response, to_refusal
 from eventfleet.web.readiness import Check, Readiness
 from eventfleet.web.requests import path_part
 from eventfleet.web.schemas import Json
@@ -54,7 +56,6 @@ MAX_CACHED_DOCUMENTS = 8
 EXPOSED_HEADERS = ("ETag", "Preference-Applied", "Retry-After", "WWW-Authenticate")
 """Those of the responses that pages of other origins can read."""
 
-INTERNAL_ERROR = 500
 CLIENT_LEFT = 499
 """The status in the metrics of a request whose client left before it was answered."""
 
@@ -95,19 +96,24 @@ class Application:
         own = probes.operations(self._metrics, Readiness(checks or {}), document)
         self._operations = [*OPERATIONS, *operations, *own]
         bodies = Shares(self._limits.bodies_bytes, "bytes of the bodies of concurrent requests")
-        endpoints = [
-            Endpoint(o, domains, access, self._limits, requests, bodies) for o in self._operations
-        ]
+        self._feeds = OpenFeeds()
+        shared = self._limits, requests, bodies, self._feeds
+        endpoints = [Endpoint(o, domains, access, *shared) for o in self._operations]
         routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]
         socket_routes = [WebSocketRoute(path, app) for path, app in (sockets or {}).items()]
         self._router = Router([*routes, *socket_routes], redirect_slashes=False)
         self._with_cors = _cors(origins, {o.method for o in self._operations})
         self._answer = self._with_cors(self._router)
         self.probes = ProbePages(
-            Endpoint(o, domains, OpenAccess(), self._limits, requests, bodies)
-            for o in own
-            if o.name in probes.PAGES
+            Endpoint(o, domains, OpenAccess(), *shared) for o in own if o.name in probes.PAGES
         )
+
+    def end_feeds(self) -> None:
+        """Ends all feeds: the process stops, and their clients go on at another one."""
+        self._feeds.stopping = True
+        for services in self._domains.values():
+            if services.feed:
+                services.feed.wake_all()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope = {"app": self, **scope, "path": _raw_path(scope)}
@@ -134,7 +140,7 @@ class Application:
             await response(scope, receive, send_noting_status)
         finally:
             route = getattr(scope.get("route"), "path", "none")
-            seconds = perf_counter() - started
+            seconds = scope.get(OPENED_AT, perf_counter()) - started
             self._metrics.observe(route, scope["method"], status or 500, seconds)
             if self._access_log and route not in probes.PATHS:
                 log_request(scope, route, status or 500, seconds)
@@ -154,10 +160,11 @@ class Endpoint:
         limits: Limits,
         requests: Shares,
         bodies: Shares,
+        feeds: OpenFeeds,
     ) -> None:
         self.operation = operation
         self._domains, self._access, self._limits = domains, access, limits
-        self._requests, self._bodies = requests, bodies
+        self._requests, self._bodies, self._feeds = requests, bodies, feeds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request, operation = Request(scope, receive, send), self.operation
@@ -166,6 +173,9 @@ class Endpoint:
         grant = await self._authorize(request)
         with self._requests.hold(grant.caller, 1) if operation.limited else nullcontext():
             response = await self._respond(request, grant)
+            if not isinstance(response, FeedResponse):
+                await response(scope, receive, send)
+        if isinstance(response, FeedResponse):
             await response(scope, receive, send)
 
     async def _respond(self, request: Request, grant: Grant) -> Response:
@@ -173,7 +183,8 @@ class Endpoint:
         parameters = query_parameters(request, operation.parameters)
         with Timeout(self._limits.timeout_seconds) as timeout:
             context = RequestContext(
-                request, self._domains, grant, self._limits, parameters, timeout, self._bodies
+                *(request, self._domains, grant, self._limits, parameters, timeout, self._bodies),
+                *(self._feeds, partial(self._authorize, request)),
             )
             with DisconnectWatch(request.receive) if operation.method == "GET" else nullcontext():
                 return await operation.handler(context)

@@ -12,6 +12,7 @@ from eventfleet.topics.parked import ParkedAggregate
 
 JSON = "application/json"
 NDJSON = "application/x-ndjson"
+EVENT_STREAM = "text/event-stream"
 PROBLEM_JSON = "application/problem+json"
 
 Version = Annotated[int, Meta(ge=1, le=2**63 - 1)]

@@ -1,11 +1,12 @@
 """The domains that the application serves, its limits, and the context of one request."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from starlette.requests import Request
 
+from eventfleet.feeds.event_feed import EventFeed
 from eventfleet.model.domain import Domain
 from eventfleet.service.event_service import EventService
 from eventfleet.service.parked_aggregates import ParkedAggregates
@@ -14,7 +15,8 @@ from eventfleet.states.querier import Querier
 from eventfleet.stores.contracts import EventStore
 from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.event import MAX_EVENT_BYTES
-from eventfleet.web.access import Grant
+from eventfleet.web.access import Grant, aggregate_refused
+from eventfleet.web.open_feeds import OpenFeeds
 from eventfleet.web.problems import UNKNOWN_AGGREGATE, UNKNOWN_DOMAIN, RequestRefused, invalid
 from eventfleet.web.requests import ACTOR, header, path_part
 
@@ -27,6 +29,7 @@ class DomainServices(NamedTuple):
     queries: Querier[Any]
     events: EventStore
     parked: ParkedAggregates
+    feed: EventFeed | None = None
 
 
 ServicesByDomain = Mapping[str, DomainServices]
@@ -66,6 +69,9 @@ class RequestContext(NamedTuple):
     parameters: Any
     timeout: Timeout
     bodies: Shares
+    feeds: OpenFeeds
+    recheck: Callable[[], Awaitable[Grant]]
+    """Returns the caller's rights as they are by now. RequestRefused: they do not suffice."""
 
     @property
     def services(self) -> DomainServices:
@@ -93,6 +99,13 @@ class RequestContext(NamedTuple):
         if named is not None and not self.grant.names_actor:
             raise invalid(ACTOR, "the actor is the token's subject")
         return self.grant.actor if named is None else named
+
+    def require_unbound(self) -> None:
+        """Raises RequestRefused for a caller that is bound to aggregates."""
+        if self.grant.bound_to is not None:
+            raise aggregate_refused(
+                "the caller's rights are bound to aggregates; this has all of them"
+            )
 
     async def require_aggregate(self) -> None:
         """Raises RequestRefused if no event of the aggregate is stored."""

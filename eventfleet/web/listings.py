@@ -4,11 +4,20 @@ from starlette.responses import Response
 
 from eventfleet.model.command_rules import command_name
 from eventfleet.topics.names import wire_name
-from eventfleet.web.bodies import AggregatePage, DomainInfo, DomainList, FeedPage
+from eventfleet.web.bodies import (
+    EVENT_STREAM,
+    JSON,
+    AggregatePage,
+    DomainInfo,
+    DomainList,
+    FeedPage,
+)
 from eventfleet.web.context import DomainServices, RequestContext
+from eventfleet.web.feeds import domain_feed
 from eventfleet.web.operation import Operation
-from eventfleet.web.parameters import PageParameters
-from eventfleet.web.problems import REPLAY_FAILED, UNKNOWN_DOMAIN
+from eventfleet.web.parameters import FeedParameters, PageParameters
+from eventfleet.web.problems import REPLAY_FAILED, UNKNOWN_DOMAIN, invalid
+from eventfleet.web.requests import prefers
 from eventfleet.web.responses import json_response
 
 
@@ -41,8 +50,19 @@ async def aggregates(context: RequestContext) -> Response:
 
 
 async def feed(context: RequestContext) -> Response:
-    """Returns all events of a domain in their latest schema, page by page."""
-    parameters: PageParameters = context.parameters
+    """Returns all events of a domain in their latest schema, page by page.
+
+    With `Accept: text/event-stream` they are sent as they come, and those before them from the
+    beginning or from a cursor on; with `from=latest` only those that come. `types` and `aggregates`
+    choose among them. The id of a message is the cursor behind it.
+    """
+    parameters: FeedParameters = context.parameters
+    if prefers(context.request, EVENT_STREAM, JSON):
+        return domain_feed(context)
+    for name in ("types", "aggregates", "cursor"):
+        if getattr(parameters, name):
+            raise invalid(name, f"is of a feed: Accept: {EVENT_STREAM}")
+    context.require_unbound()
     page = await context.services.queries.feed(parameters.start, parameters.limit)
     return json_response(FeedPage(events=page.items, next=page.cursor))
 
@@ -73,8 +93,9 @@ OPERATIONS = [
         path="/domains/{domain}/feed",
         right="read",
         handler=feed,
-        parameters=PageParameters,
+        parameters=FeedParameters,
         responses={200: FeedPage},
         problems=(UNKNOWN_DOMAIN, REPLAY_FAILED),
+        keeps_bounds=True,
     ),
 ]

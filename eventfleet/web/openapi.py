@@ -13,11 +13,13 @@ from eventfleet.model.command_rules import command_class, command_name
 from eventfleet.model.domain import Domain
 from eventfleet.topics.values import MAX_ID_CHARS
 from eventfleet.web.bodies import (
+    EVENT_STREAM,
     JSON,
     NDJSON,
     PROBLEM_JSON,
     AggregateState,
     EventPage,
+    FeedPage,
     MissingEventsPage,
     ProblemDetails,
 )
@@ -61,6 +63,9 @@ PRECONDITIONS = (IF_MATCH, IF_NONE_MATCH)
 
 ETAG_BODIES = {AggregateState: True, MissingEventsPage: True, EventPage: False}
 """The bodies of responses with an ETag; False: not each response has one."""
+
+STREAMED = {EventPage: (NDJSON, EVENT_STREAM), FeedPage: (EVENT_STREAM,)}
+"""The media types in which bodies are streamed, too."""
 
 UNTYPED_RESPONSES: dict[Any, tuple[str, str, Json]] = {
     str: ("Plain text", "text/plain", {"type": "string"}),
@@ -201,8 +206,8 @@ class _Operations:
             description, media_type, schema = UNTYPED_RESPONSES[kind]
             return {"description": description, "content": {media_type: {"schema": schema}}}
         content: Json = {JSON: {"schema": self._refs[kind]}}
-        if kind is EventPage:
-            content[NDJSON] = {"schema": {"type": "string"}}
+        for media_type in STREAMED.get(kind, ()):
+            content[media_type] = {"schema": {"type": "string"}}
         described = {"description": " ".join(kind.__doc__.split()), "content": content}
         if kind in ETAG_BODIES:
             described["headers"] = _etag_header(ETAG_BODIES[kind])

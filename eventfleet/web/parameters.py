@@ -39,6 +39,7 @@ class EventsParameters(QueryParameters):
     after: ReadVersion = 0
     limit: Limit | UnsetType = UNSET
     types: list[Identifier] = []
+    cursor: Cursor | UnsetType = UNSET
 
 
 class StateParameters(QueryParameters):
@@ -61,6 +62,12 @@ class PageParameters(QueryParameters, rename={"start": "from"}):
     limit: Limit = DEFAULT_PAGE_ITEMS
 
 
+class FeedParameters(PageParameters):
+    types: list[Identifier] = []
+    aggregates: list[Identifier] = []
+    cursor: Cursor | UnsetType = UNSET
+
+
 class DeadLettersParameters(PageParameters):
     role: Condition | UnsetType = UNSET
     aggregate: Identifier | UnsetType = UNSET
@@ -77,10 +84,13 @@ class RowsParameters(PageParameters):
     filters: dict[str, str] = {}
 
 
-NAME_PARAMETERS = ("types", "aggregate")
+NAME_PARAMETERS = ("types", "aggregate", "aggregates")
 """The parameters that are ids or names."""
 
-LIST_PARAMETERS: dict[type[QueryParameters], set[str]] = {EventsParameters: {"types"}}
+LIST_PARAMETERS: dict[type[QueryParameters], set[str]] = {
+    EventsParameters: {"types"},
+    FeedParameters: {"types", "aggregates"},
+}
 """The parameters that may be repeated."""
 
 

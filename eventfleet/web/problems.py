@@ -16,6 +16,7 @@ from eventfleet.stores.errors import InvalidCursor, ServerUnavailable
 from eventfleet.topics.errors import EventfleetError
 from eventfleet.web.bodies import PROBLEM_JSON, ProblemDetails
 
+INTERNAL_ERROR = 500
 TYPE_PREFIX = "urn:problem-type:eventfleet:"
 RETRY_AFTER = {"Retry-After": "1"}
 BEARER_CHALLENGE = {"WWW-Authenticate": "Bearer"}
@@ -39,6 +40,7 @@ UNKNOWN_DOMAIN = ProblemType("unknown-domain", 404, "The domain does not exist")
 UNKNOWN_COMMAND = ProblemType("unknown-command", 404, "The domain has no such command")
 UNKNOWN_VIEW = ProblemType("unknown-view", 404, "The domain has no such view")
 UNKNOWN_AGGREGATE = ProblemType("unknown-aggregate", 404, "The aggregate has no events")
+NO_FEED = ProblemType("no-feed", 404, "The domain has no feed here")
 NO_SNAPSHOT = ProblemType("no-snapshot", 404, "The aggregate has no snapshot yet")
 UNKNOWN_VERSION = ProblemType(
     "unknown-version", 404, "The aggregate has no state at this version or time"
@@ -100,17 +102,22 @@ def invalid(field: str, reason: str) -> RequestRefused:
     return RequestRefused(INVALID, f"{field}: {reason}", field=field, reason=reason)
 
 
-def problem_response(error: RequestRefused) -> Response:
-    """Builds the response of a refused request."""
+def to_details(error: RequestRefused) -> ProblemDetails:
+    """Converts a refusal to what the client is told."""
     kind = error.problem_type
-    problem = ProblemDetails(
+    return ProblemDetails(
         type=kind.type,
         title=kind.title,
         status=kind.status,
         detail=error.detail,
         **error.members,  # type: ignore[arg-type]
     )
-    return Response(msgspec.json.encode(problem), kind.status, error.headers, PROBLEM_JSON)
+
+
+def problem_response(error: RequestRefused) -> Response:
+    """Builds the response of a refused request."""
+    body = msgspec.json.encode(to_details(error))
+    return Response(body, error.problem_type.status, error.headers, PROBLEM_JSON)
 
 
 def _from_http(error: HTTPException) -> RequestRefused:

@@ -9,6 +9,7 @@ from eventfleet.topics.codec import encode
 from eventfleet.topics.errors import InvalidRecord
 from eventfleet.topics.event import truncate_to_milliseconds
 from eventfleet.web.bodies import (
+    EVENT_STREAM,
     JSON,
     NDJSON,
     AggregateDiff,
@@ -19,6 +20,7 @@ from eventfleet.web.bodies import (
     ResponseBody,
 )
 from eventfleet.web.context import RequestContext
+from eventfleet.web.feeds import aggregate_feed
 from eventfleet.web.operation import Handler, Operation
 from eventfleet.web.parameters import (
     DEFAULT_PAGE_ITEMS,
@@ -48,8 +50,13 @@ async def events(context: RequestContext) -> Response:
 
     With `Accept: application/x-ndjson` they are streamed, one per line; all of them unless `limit`
     is given. The last page without a choice of `types` has the aggregate's version as its ETag.
+    With `Accept: text/event-stream` those that come are sent, too; the id of a message is a cursor.
     """
     parameters: EventsParameters = context.parameters
+    if prefers(context.request, EVENT_STREAM, JSON):
+        return aggregate_feed(context)
+    if parameters.cursor is not UNSET:
+        raise invalid("cursor", f"is of a feed: Accept: {EVENT_STREAM}")
     limit = None if parameters.limit is UNSET else parameters.limit
     if prefers(context.request, NDJSON, JSON):
         return await _event_stream(context, parameters, limit)

@@ -77,6 +77,7 @@ CALLS: dict[str, Call] = {
     "aggregates": lambda s: s.events.aggregates("", 10),
     "aggregates of a partition": lambda s: s.events.aggregates("", 10, 1),
     "newest_epoch": lambda s: s.events.newest_epoch(),
+    "last_placed": lambda s: s.events.last_placed(1),
     "placed_at": lambda s: s.events.placed_at([at(30, 1), at(31, 2)]),
     "sweep": lambda s: s.events.sweep(1, 100),
     "unplaced": lambda s: s.events.unplaced([VersionRange(name(1), 0, 9)]),

@@ -21,6 +21,7 @@ from eventfleet.stores.contracts import (
     VersionRange,
     Write,
 )
+from eventfleet.stores.cursors import FeedPoint
 from eventfleet.stores.errors import Duplicate, ServerUnavailable
 from eventfleet.topics.event import EventKey, EventRecord, Position
 from tests.contract.conftest import OpenStores
@@ -642,3 +643,21 @@ async def test_the_newest_epoch_is_that_of_a_placed_event(store: EventStore) -> 
     await store.put([event("s1", 1)], 0)
     await store.write([event("a1", 1, Position(2, 1, 5)), event("b1", 1, Position(1, 3, 9))])
     assert await store.newest_epoch() == 2
+
+
+async def test_the_last_placed_event_of_a_partition_is_that_of_its_newest_epoch(
+    store: EventStore,
+) -> None:
+    assert await store.last_placed(1) == FeedPoint.start(1)
+    await store.put([event("s1", 1)], 1)
+    await store.write([ParkEvent(event("p1", 1), at(99, 1))])
+    assert await store.last_placed(1) == FeedPoint.start(1)
+    await store.write(
+        [event("a1", 1, at(7, 1)), event("a1", 2, at(7, 1)), event("b1", 1, at(5, 3))]
+    )
+    assert await store.last_placed(1) == FeedPoint(1, 0, 7, 2)
+    for _ in range(2):
+        await store.registry.raise_epoch()
+    await store.write([event("a1", 3, Position(1, 1, 2)), event("c1", 1, Position(2, 2, 9))])
+    assert await store.last_placed(1) == FeedPoint(1, 1, 2, 3)
+    assert await store.last_placed(3) == FeedPoint(3, 0, 5, 1)

@@ -110,6 +110,7 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "aggregates": lambda s: s.aggregates("", 9),
     "count": lambda s: s.count(),
     "epoch": lambda s: s.registry.epoch(),
+    "incarnation": lambda s: s.registry.incarnation(),
     "raise_epoch": lambda s: s.registry.raise_epoch(),
     "partition_counts": lambda s: s.registry.partition_counts(),
     "next_offset": lambda s: s.registry.next_offset(0),
@@ -125,6 +126,7 @@ READS: dict[str, Callable[[MemoryEvents], Awaitable[Any]]] = {
     "facts": lambda s: s.registry.facts(),
     "recover": lambda s: s.registry.recover(RegistryFacts(1)),
     "newest_epoch": lambda s: s.newest_epoch(),
+    "last_placed": lambda s: s.last_placed(0),
 }
 
 

@@ -34,6 +34,21 @@ async def test_the_epoch_is_zero_until_raised(registry: StoreRegistry, opening: 
         assert await other.events.registry.epoch() == 2
 
 
+async def test_the_incarnation_is_one_for_all_and_another_in_each_epoch(
+    registry: StoreRegistry, opening: OpenStores
+) -> None:
+    async def seen() -> str:
+        async with opening() as other:
+            return await other.events.registry.incarnation()
+
+    first = await asyncio.gather(*(seen() for _ in range(4)))
+    assert {*first} == {await registry.incarnation()}
+    await registry.raise_epoch()
+    second = await registry.incarnation()
+    assert second == await seen()
+    assert second not in first
+
+
 async def test_the_partition_count_is_registered_once_in_an_epoch(
     registry: StoreRegistry, opening: OpenStores
 ) -> None:

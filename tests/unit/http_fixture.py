@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from eventfleet.deciders.decider import Answer
 from eventfleet.deciders.outcomes import Accepted, Outcome
 from eventfleet.domains.orders import orders
+from eventfleet.feeds.event_feed import EventFeed
 from eventfleet.model.domain import Domain
 from eventfleet.roles.notices import notices_of
 from eventfleet.service.event_service import EventService
@@ -26,6 +27,7 @@ from eventfleet.stores.clock import SystemClock
 from eventfleet.stores.contracts import Disposition, Stage
 from eventfleet.stores.ids import Uuid7Generator
 from eventfleet.stores.memory.channels import MemoryNotices
+from eventfleet.stores.memory.log import MemoryFollower
 from eventfleet.web import Access, Application, DomainServices, Limits, LocalAccess
 from eventfleet.web.operation import Operation
 from eventfleet.web.readiness import Check
@@ -74,6 +76,7 @@ class Web:
     """An application that serves one domain, and a client of it."""
 
     service: EventService[Any]
+    feed: EventFeed
     saver: SnapshotSaver
     """Saves the states that are queried."""
 
@@ -113,8 +116,13 @@ async def web(
     memory = InMemoryServers(domain)
     storing = StoringDecider(memory)
     queries = Querier(domain, memory.stores, memory.clock)
+    feed = EventFeed(
+        *(domain.name, domain.topics.stored, queries, memory.events, memory.events.registry),
+        *(MemoryFollower(memory.log), 1),
+    )
     async with (
         queries.running(),
+        feed.running(),
         StageWaiters(storing.notices).running() as waiting,
         EventService(
             domain,
@@ -126,7 +134,8 @@ async def web(
         ) as service,
     ):
         parked = ParkedAggregates(domain.name, memory.dead_letters, memory.clock)
-        served = {domain.name: DomainServices(domain, service, queries, memory.events, parked)}
+        services = DomainServices(domain, service, queries, memory.events, parked, feed)
+        served = {domain.name: services}
         access = access or LocalAccess()
         app = Application(
             *(served, access, limits),
@@ -137,7 +146,7 @@ async def web(
             origins=origins,
         )
         found = Web(memory, storing, app)
-        found.saver, found.service = queries.saver, service
+        found.saver, found.service, found.feed = queries.saver, service, feed
         async with found.client:
             yield found
 

@@ -213,11 +213,11 @@ async def test_parameters_are_described() -> None:
     told = await document()
     events = told["paths"]["/domains/orders/{id}/events"]["get"]["parameters"]
     named = {each["name"]: each for each in events}
-    assert named.keys() == {"id", "after", "limit", "types"}
+    assert named.keys() == {"id", "after", "limit", "types", "cursor"}
     assert named["limit"]["schema"]["maximum"] == 1_000
     assert not named["after"]["required"]
     feed = told["paths"]["/domains/orders/feed"]["get"]["parameters"]
-    assert {each["name"] for each in feed} == {"from", "limit"}
+    assert {each["name"] for each in feed} == {"from", "limit", "types", "aggregates", "cursor"}
     missing = told["paths"]["/domains/orders/{id}/missing"]["get"]["parameters"]
     assert [each["required"] for each in missing if each["name"] == "after"] == [True]
     headers = {each["name"] for each in told["paths"][SEND[0]]["post"]["parameters"]}

@@ -45,6 +45,8 @@ def bounds(operation: Operation) -> str:
     """Returns what the guide says that a bound token gets."""
     if operation.name == "rows":
         return "rows of its own; no totals"
+    if operation.name == "feed":
+        return "its own as they come; no pages"
     if operation.right == "optional":
         return "any; no names"
     if not operation.right:

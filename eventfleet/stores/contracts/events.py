@@ -169,6 +169,9 @@ class EventReader(Protocol):
         As in `feed`, a reader that goes on from the last one's point misses none.
         """
 
+    async def last_placed(self, partition: int) -> FeedPoint:
+        """Return the point of a partition's last placed event, or the one before its first."""
+
     async def parked(self) -> set[str]:
         """Return the ids of the aggregates of which append parks events.
 

@@ -73,6 +73,10 @@ class StoreRegistry(Protocol):
     async def epoch(self) -> int:
         """Return the domain's epoch: 0 until it is raised."""
 
+    async def incarnation(self) -> str:
+        """Return the id of the store's life: another one in each epoch, in a store that was created
+        anew, and in a copy of a file."""
+
     async def check_writable(self) -> None:
         """Write something durably that nobody reads; raises what a command's write would."""
 

@@ -207,6 +207,12 @@ class MemoryEvents:
         ]
         return behind[:limit]
 
+    async def last_placed(self, partition: int) -> FeedPoint:
+        await self._yield_point()
+        points = (FeedPoint.of(event) for event in self._placed.values())
+        of_partition = (point for point in points if point.partition == partition)
+        return max(of_partition, default=FeedPoint.start(partition))
+
     async def aggregates(self, cursor: str, limit: int, partition: int | None = None) -> Page:
         await self._yield_point()
         listing = f"{self._domain}.aggregates"

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from uuid import uuid4
 
 from eventfleet.model.event_shapes import EventShape
 from eventfleet.stores.contracts import OffsetNote, OffsetRange, RegistryFacts, Repair
@@ -14,10 +15,15 @@ class MemoryRegistry:
 
     def __init__(self, yield_point: YieldPoint = no_yield) -> None:
         self._yield_point, self._state = yield_point, RegistryState()
+        self._id = uuid4().hex
 
     async def epoch(self) -> int:
         await self._yield_point()
         return self._state.epoch
+
+    async def incarnation(self) -> str:
+        await self._yield_point()
+        return f"{self._id}.{self._state.epoch}"
 
     async def check_writable(self) -> None:
         await self._yield_point()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from pymongo import ReturnDocument
 from pymongo.errors import DuplicateKeyError
@@ -88,6 +89,15 @@ class DomainMetadata:
 
     async def epoch(self) -> int:
         return (await self.extent()).epoch
+
+    async def incarnation(self) -> str:
+        with operation("registry", self._domains):
+            while "incarnation" not in (found := await self._domains.find_one(self._key) or {}):
+                unregistered = self._key | {"incarnation": {"$exists": False}}
+                registered = {"$set": {"incarnation": uuid4().hex}}
+                with suppress(DuplicateKeyError):
+                    await self._domains.update_one(unregistered, registered, upsert=True)
+        return f"{found['incarnation']}.{found.get('epoch', 0)}"
 
     async def check_writable(self) -> None:
         written = {"$set": {"writable_at": datetime.now(UTC)}}

@@ -251,6 +251,9 @@ class MongoEvents:
     async def placed(self, point: FeedPoint, limit: int) -> list[EventRecord]:
         return await self._feed.behind(point, limit)
 
+    async def last_placed(self, partition: int) -> FeedPoint:
+        return await self._feed.end(partition)
+
     async def parked(self) -> set[str]:
         wanted = {"unplaced": {"$gte": 0}, PARKED_OFFSET: {"$gte": 0}}
         with operation("find", self._events):

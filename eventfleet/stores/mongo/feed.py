@@ -16,6 +16,7 @@ from eventfleet.stores.mongo.operation import operation
 from eventfleet.topics.event import EventRecord
 
 IN_ORDER = [("offset", 1), ("version", 1)]
+LATEST_FIRST = [("offset", -1), ("version", -1)]
 
 
 class DomainFeed:
@@ -47,6 +48,17 @@ class DomainFeed:
         epoch, _ = await self._metadata.extent()
         with operation("feed", self._events):
             return await self._after(point, epoch, limit)
+
+    async def end(self, partition: int) -> FeedPoint:
+        """Return the point of a partition's last event, or the one before its first."""
+        newest, _ = await self._metadata.extent()
+        with operation("feed", self._events):
+            for epoch in range(newest, -1, -1):
+                at = {"epoch": epoch, "partition": partition}
+                last = self._events.find(at).sort(LATEST_FIRST).limit(1)
+                for document in await last.to_list(1):
+                    return FeedPoint.of(to_event(self._domain, document))
+        return FeedPoint.start(partition)
 
     async def _after(self, point: FeedPoint, newest: int, limit: int) -> list[EventRecord]:
         """Read a partition's next events: perhaps only those up to a gap; none only at its end."""

@@ -248,6 +248,14 @@ class SqliteEvents:
     async def placed(self, point: FeedPoint, limit: int) -> list[EventRecord]:
         return await self._database.read(lambda connection: self._placed(connection, point, limit))
 
+    async def last_placed(self, partition: int) -> FeedPoint:
+        found = await self._select(
+            "partition = ? AND log_offset IS NOT NULL"
+            " ORDER BY epoch DESC, log_offset DESC, version DESC LIMIT 1",
+            partition,
+        )
+        return FeedPoint.of(found[0]) if found else FeedPoint.start(partition)
+
     async def parked(self) -> set[str]:
         return {
             *await self._values(

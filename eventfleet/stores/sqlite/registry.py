@@ -32,6 +32,9 @@ class SqliteRegistry:
     async def epoch(self) -> int:
         return await self._read(lambda state: state.epoch, "epoch")
 
+    async def incarnation(self) -> str:
+        return f"{self._database.incarnation}.{await self.epoch()}"
+
     async def check_writable(self) -> None:
         await self._database.sync()
 
