@@ -29,6 +29,10 @@ MAX_READS = 8
 """Pages of missed events that clients read at once."""
 
 
+class LoadAnew(Exception):
+    """A client's copy can't be brought up to date from its cursor; the message says why."""
+
+
 class FeedEntry:
     """An event of the feed, as JSON, and the place of a reader who has it.
 
@@ -149,7 +153,16 @@ class EventFeed:
         """Read a page of a partition from a place on."""
         async with self._reads:
             page = await self._events.placed(place.points[partition], PAGE_EVENTS)
+            await self._check_life(place)
         return self._entries(page, place)
+
+    async def _check_life(self, place: FeedPlace) -> None:
+        """Check that what was read is of the place's incarnation: the store may be another by now.
+
+        LoadAnew.
+        """
+        if await self._registry.incarnation() != place.incarnation:
+            raise LoadAnew("the store has begun another life")
 
     async def of_aggregate(
         self, aggregate_id: str, after: int, limit: int = PAGE_EVENTS
@@ -202,8 +215,9 @@ class EventFeed:
                     done.set_result(None)
             next_round = clock() + POLL_SECONDS
             while clock() < next_round and not self._rounds:
-                for partition in await self._woken_until(next_round):
-                    await self._read_partition(partition)
+                with suppress(LoadAnew):
+                    for partition in await self._woken_until(next_round):
+                        await self._read_partition(partition)
 
     async def _woken_until(self, moment: float) -> Iterable[int]:
         """Wait for news of partitions, or for a round to be asked for."""
@@ -218,8 +232,9 @@ class EventFeed:
         incarnation = await self._registry.incarnation()
         if incarnation != self.place.incarnation:
             await self._begin(incarnation)
-        for partition in range(len(self.place.points)):
-            await self._read_partition(partition)
+        with suppress(LoadAnew):  # the next round begins anew
+            for partition in range(len(self.place.points)):
+                await self._read_partition(partition)
 
     async def _begin(self, incarnation: str) -> None:
         """Begin at the end of the store; whoever was here before loads anew."""
@@ -231,6 +246,7 @@ class EventFeed:
 
     async def _read_partition(self, partition: int) -> None:
         while page := await self._events.placed(self.place.points[partition], PAGE_EVENTS):
+            await self._check_life(self.place)
             entries = self._entries(page, self.place)
             for entry in entries:
                 self._bytes += len(entry.data)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
-from eventfleet.feeds.event_feed import EventFeed, FeedEntry
+from eventfleet.feeds.event_feed import EventFeed, FeedEntry, LoadAnew
 from eventfleet.feeds.feed_place import FeedPlace
 from eventfleet.states.live_state import ReplayFailed
 from eventfleet.stores.contracts.views import AggregateSelection
@@ -14,10 +14,6 @@ from eventfleet.topics.event import EventRecord
 
 LATEST = "latest"
 """In place of a cursor: the end of the feed, as it is now."""
-
-
-class LoadAnew(Exception):
-    """A client's copy can't be brought up to date from its cursor; the message says why."""
 
 
 class FeedMessage(NamedTuple):
@@ -193,8 +189,9 @@ class AggregateFeedClient:
         if not self._feed.place.points:
             await self._feed.next_round()
         self._version, self._event_id = self._decode(cursor) if cursor else (self._after, "")
-        self._next, self._lacks = -1, False
-        await self._check()
+        self._incarnation, self._next, self._lacks = self._feed.place.incarnation, -1, False
+        if cursor:
+            await self._stored()
 
     def _decode(self, cursor: str) -> tuple[int, str]:
         try:
@@ -202,29 +199,29 @@ class AggregateFeedClient:
         except InvalidCursor as error:
             raise _refused(cursor, error) from None
 
-    async def _check(self) -> None:
-        """Check that the store has the client's last event."""
-        self._incarnation = self._feed.place.incarnation
-        if self._event_id:
-            stored, _ = await self._feed.of_aggregate(self._aggregate_id, self._version - 1, 1)
-            if [each.id for each in stored] != [self._event_id]:
-                raise LoadAnew("the cursor's event is not in the store")
-
     async def next(self) -> Sequence[FeedMessage]:
         feed = self._feed
         if self._incarnation != feed.place.incarnation:
-            await self._check()
+            self._incarnation, self._next = feed.place.incarnation, -1
         if self._next >= feed.first:
             coming, self._next = feed.behind(self._next), feed.end
             return self._take_coming(coming)
         end = feed.end
-        stored, is_last = await feed.of_aggregate(self._aggregate_id, self._version)
+        stored, is_last = await self._stored()
         if self._lacks and not stored:
             raise ServerUnavailable(f"{self._aggregate_id!r} lacks version {self._version + 1}")
         self._lacks = False
         if is_last:
             self._next = end
         return [*filter(None, (self._take(event, encode(event)) for event in stored))]
+
+    async def _stored(self) -> tuple[Sequence[EventRecord], bool]:
+        """Read a page behind the client's last event, and check that the store has that one."""
+        known = 1 if self._event_id else 0
+        page, is_last = await self._feed.of_aggregate(self._aggregate_id, self._version - known)
+        if known and [each.id for each in page[:1]] != [self._event_id]:
+            raise LoadAnew("the cursor's event is not in the store")
+        return page[known:], is_last
 
     def _take_coming(self, coming: Sequence[FeedEntry]) -> Sequence[FeedMessage]:
         messages = []

@@ -88,7 +88,7 @@ class FeedFollower:
 
     async def _updates(self, lines: Lines) -> AsyncIterator[FeedUpdate]:
         """Decode a response: the event stream format of HTML."""
-        kind, data = EVENT, ""
+        kind, data, cursor = EVENT, "", self._cursor
         async for line in lines:
             name, _, value = line.partition(":")
             value = value.removeprefix(" ")
@@ -97,10 +97,11 @@ class FeedFollower:
             elif name == "data":
                 data = value
             elif name == "id":
-                self._cursor = value
+                cursor = value
             elif name == "retry" and value.isdecimal():
                 self._retry_seconds = int(value) / 1000
             elif not line:
+                self._cursor = cursor  # not sooner: the message may never be complete
                 if data and (update := self._update(kind, msgspec.json.decode(data))):
                     yield update
                 kind, data = EVENT, ""

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from eventfleet.feeds.event_feed import EventFeed
-from eventfleet.feeds.feed_client import FeedClient, FeedMessage, LoadAnew
+from eventfleet.feeds.event_feed import EventFeed, LoadAnew
+from eventfleet.feeds.feed_client import FeedClient, FeedMessage
 from eventfleet.feeds.feed_hub import TooSlow
 from eventfleet.stores.errors import InvalidCursor
 from eventfleet.stores.timeout import Timeout
@@ -102,7 +102,8 @@ class FeedResponse(Response):
         return retry + cut + told
 
     async def _reload(self, reason: LoadAnew) -> bytes:
-        """Open the client anew; return the message that tells of it."""
+        """Open the client anew, in the store's present life; return the message that tells of it."""
+        await self._feed.next_round()
         await self._client.open(self._asked.anew)
         cursor = self._client.cursor() if self._asked.anew else ""
         return message("reload", {"reason": str(reason)}, cursor)
