@@ -61,6 +61,21 @@ class FeedEntry:
         return entry
 
 
+class Waiter:
+    """A client that waits. It is woken also where its time is over, and it has not noticed yet."""
+
+    __slots__ = ("future", "is_woken")
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.is_woken = False
+
+    def wake(self) -> None:
+        self.is_woken = True
+        if not self.future.done():
+            self.future.set_result(None)
+
+
 class EventFeed:
     """The feed of one domain: its latest entries, read while it is `running` and has clients.
 
@@ -90,7 +105,7 @@ class EventFeed:
         self._has_clients, self._woken = asyncio.Event(), asyncio.Event()
         self._changed: set[int] = set()
         self._rounds: list[asyncio.Future[None]] = []
-        self._waiting: dict[str | None, set[asyncio.Future[None]]] = {}
+        self._waiting: dict[str | None, dict[Waiter, None]] = {}
         self._reads = asyncio.Semaphore(MAX_READS)
         self._reader = BackgroundTask(f"the reader of the feed of {domain}", self._read)
         self._waker = BackgroundTask(f"the follower of the feed of {domain}", self._follow)
@@ -184,17 +199,16 @@ class EventFeed:
 
     async def wait(self, aggregate_id: str | None, seconds: float) -> bool:
         """Wait until an entry comes, of an aggregate or of any; False: none did within seconds."""
-        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(aggregate_id, set())
-        waiting.add(woken)
+        waiting, waiter = self._waiting.setdefault(aggregate_id, {}), Waiter()
+        waiting[waiter] = None
         try:
             with suppress(TimeoutError), Timeout(seconds):
-                await woken
+                await waiter.future
         finally:
-            waiting.discard(woken)
+            del waiting[waiter]
             if not waiting:
                 self._waiting.pop(aggregate_id, None)
-        return woken.done() and not woken.cancelled()
+        return waiter.is_woken
 
     def wake_all(self) -> None:
         """Let all clients look at what has changed."""
@@ -257,7 +271,7 @@ class EventFeed:
                 len(self.kept) > MAX_KEPT_EVENTS or self.bytes_behind(self.first) > MAX_KEPT_BYTES
             ):
                 self._forget(len(self.kept) // 2 + 1)
-            self._wake({None, *(entry.event.aggregate_id for entry in entries)})
+            self._wake(dict.fromkeys([None, *(entry.event.aggregate_id for entry in entries)]))
 
     def _forget(self, count: int) -> None:
         self.base = self.kept[count - 1].place
@@ -265,10 +279,9 @@ class EventFeed:
         del self.kept[:count]
 
     def _wake(self, aggregate_ids: Iterable[str | None]) -> None:
-        for aggregate_id in [each for each in aggregate_ids if each in self._waiting]:
-            for woken in self._waiting[aggregate_id]:
-                if not woken.done():
-                    woken.set_result(None)
+        for aggregate_id in aggregate_ids:
+            for waiter in self._waiting.get(aggregate_id, ()):
+                waiter.wake()
 
     def _entries(self, page: Sequence[EventRecord], place: FeedPlace) -> list[FeedEntry]:
         entries = []

@@ -66,6 +66,7 @@ class FeedResponse(Response):
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
         self._feed, self._client, self._asked, self._opened = feed, client, asked, opened
+        self._has_nothing = not asked.cursor and not asked.anew
         url = asked.request.url
         kept = asked.request.query_params.multi_items()
         told = [each for each in kept if each[0] not in ("cursor", "ticket")]
@@ -102,11 +103,15 @@ class FeedResponse(Response):
         return retry + cut + told
 
     async def _reload(self, reason: LoadAnew) -> bytes:
-        """Open the client anew, in the store's present life; return the message that tells of it."""
+        """Open the client anew, in the store's present life; return the message that tells of it.
+
+        A client that has nothing from here yet need not be told.
+        """
         await self._feed.next_round()
         await self._client.open(self._asked.anew)
         cursor = self._client.cursor() if self._asked.anew else ""
-        return message("reload", {"reason": str(reason)}, cursor)
+        has_nothing, self._has_nothing = self._has_nothing, not self._asked.anew
+        return b"" if has_nothing else message("reload", {"reason": str(reason)}, cursor)
 
     async def _stream(self, send: Send) -> None:
         clock, client = asyncio.get_running_loop().time, self._client
@@ -118,6 +123,7 @@ class FeedResponse(Response):
                 await self._send(send, await self._reload(error))
                 continue
             for chunk in chunks(messages):
+                self._has_nothing = False
                 await self._send(send, chunk)
                 sent = clock()
             if not messages and not await client.wait(HEARTBEAT_SECONDS - (clock() - sent)):

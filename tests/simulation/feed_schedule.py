@@ -10,7 +10,7 @@ from unittest.mock import patch
 from eventfleet.feeds import event_feed
 from eventfleet.web import feed_response
 from tests.simulation.checker import BrokenInvariant
-from tests.simulation.feed_world import FOLLOWINGS, PARTITIONS, Copy, FeedScenario, FeedWorld
+from tests.simulation.feed_world import PARTITIONS, Copy, FeedScenario, FeedWorld
 from tests.simulation.simulated_loop import Process
 from tests.simulation.story import tell
 
@@ -67,7 +67,7 @@ class FeedSchedule:
         for partition in range(PARTITIONS):
             self.loop.start(Process(f"append {partition}"), world.write(partition))
         for number in range(self.scenario.clients):
-            copy = Copy(self.random.choice(FOLLOWINGS))
+            copy = Copy(self.random.choice(self.scenario.followings))
             world.copies.append(copy)
             process = Process(f"client {number}")
             self.loop.start(process, world.follow(process, copy))
@@ -81,7 +81,8 @@ class FeedSchedule:
         chance, scenario, world = self.scheduler.chance, self.scenario, self.world
         if chance(scenario.cuts) and world.wires:
             self.scheduler.counts["a connection is cut"] += 1
-            self.random.choice(world.wires)[1].cut()
+            wires = [wire for _, wire in world.wires]
+            self.random.choice([each for each in wires if each.pending] or wires).cut()
         service = self.random.choice(world.services)
         if chance(scenario.stalls) and service.process.wakes_at <= self.loop.time():
             self.scheduler.counts["a service stands still"] += 1

@@ -3,7 +3,7 @@ in simulated time."""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -47,6 +47,7 @@ AGGREGATES = (("a", "b"), ("c",))
 
 SILENCE_SECONDS = 5.0
 WINDOW_CHUNKS = 2
+TRAVEL_SECONDS = 0.03
 
 
 @dataclass(frozen=True)
@@ -58,23 +59,6 @@ class FeedParts:
     aggregate_client: type[AggregateFeedClient] = AggregateFeedClient
     response: type[FeedResponse] = FeedResponse
     follower: type[FeedFollower] = FeedFollower
-
-
-@dataclass(frozen=True)
-class FeedScenario:
-    """What happens in a schedule: how often, in a step, a connection is cut, a service dies or
-    stands still, the store is restored or fails; the share of wake-ups that is lost."""
-
-    services: int = 2
-    clients: int = 4
-    events: int = 40
-    cuts: float = 0.004
-    kills: float = 0.0
-    stalls: float = 0.001
-    restores: float = 0.0
-    failures: float = 0.002
-    lost_wakes: float = 0.3
-    parts: FeedParts = field(default_factory=FeedParts)
 
 
 class Following(NamedTuple):
@@ -96,11 +80,32 @@ class Following(NamedTuple):
         )
 
 
-FOLLOWINGS = [
+OF_AGGREGATES = Following("a"), Following("b"), Following("c"), Following("a", odd=True)
+ALL = (
     *(Following(None), Following(None), Following(None, odd=True)),
     *(Following(None, frozenset("a")), Following(None, frozenset("ac"))),
-    *(Following("a"), Following("b"), Following("c"), Following("a", odd=True)),
-]
+    *OF_AGGREGATES,
+)
+
+
+@dataclass(frozen=True)
+class FeedScenario:
+    """What happens in a schedule: how often, in a step, a connection is cut, a service dies or
+    stands still, the store is restored or fails; the share of wake-ups that is lost. `rate`: events
+    a second in each partition."""
+
+    services: int = 2
+    clients: int = 4
+    events: int = 40
+    rate: float = 8.0
+    followings: Sequence[Following] = ALL
+    cuts: float = 0.004
+    kills: float = 0.0
+    stalls: float = 0.001
+    restores: float = 0.0
+    failures: float = 0.002
+    lost_wakes: float = 0.3
+    parts: FeedParts = field(default_factory=FeedParts)
 
 
 @dataclass
@@ -137,6 +142,11 @@ class Wire:
         self._changed = asyncio.Event()
         self.is_cut = self.is_ended = False
         self.status = 0
+
+    @property
+    def pending(self) -> bool:
+        """True while something is on its way."""
+        return bool(self._chunks)
 
     def cut(self) -> None:
         """Lose what the client has not taken yet."""
@@ -181,6 +191,7 @@ class Wire:
             *lines, rest = rest.split("\n")
             for line in lines:
                 yield line
+            await asyncio.sleep(self._random.expovariate(1 / TRAVEL_SECONDS))
 
     async def _wait(self) -> None:
         self._changed.clear()
@@ -203,7 +214,9 @@ class StoreInFront:
         return store
 
     async def placed(self, point: FeedPoint, limit: int) -> list[EventRecord]:
-        return await (await self._ask()).placed(point, limit)
+        found = await (await self._ask()).placed(point, limit)
+        await self._travel()
+        return found
 
     async def last_placed(self, partition: int) -> FeedPoint:
         return await (await self._ask()).last_placed(partition)
@@ -215,8 +228,14 @@ class StoreInFront:
         return {PARTITIONS}
 
     async def read(self, *asked: Any) -> AsyncIterator[EventRecord]:
-        async for event in (await self._ask()).read(*asked):
+        found = [event async for event in (await self._ask()).read(*asked)]
+        await self._travel()
+        for event in found:
             yield event
+
+    async def _travel(self) -> None:
+        """Let time pass while an answer is on its way."""
+        await asyncio.sleep(self._world.random.expovariate(1 / TRAVEL_SECONDS))
 
 
 class WakeUp(NamedTuple):
@@ -280,7 +299,7 @@ class FeedWorld:
     async def write(self, partition: int) -> None:
         """Store events of one partition, as append does: in the order of their positions."""
         while self.left > 0:
-            await asyncio.sleep(self.random.expovariate(8.0))
+            await asyncio.sleep(self.random.expovariate(self.scenario.rate))
             store, self.left = self.store, self.left - 1
             at = Position(0, partition, (await store.last_placed(partition)).offset + 1)
             event = await self._next_event(store, self.random.choice(AGGREGATES[partition]))

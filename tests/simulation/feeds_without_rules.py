@@ -1,8 +1,9 @@
 """Feeds with one rule taken out each."""
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
-from eventfleet.feeds.event_feed import EventFeed, FeedEntry
+from eventfleet.feeds.event_feed import EventFeed, FeedEntry, Waiter
 from eventfleet.feeds.feed_client import (
     AggregateFeedClient,
     DomainFeedClient,
@@ -11,6 +12,7 @@ from eventfleet.feeds.feed_client import (
 )
 from eventfleet.feeds.feed_follower import FeedFollower, FeedUpdate, Lines
 from eventfleet.feeds.feed_place import FeedPlace
+from eventfleet.stores.timeout import Timeout
 from eventfleet.topics.event import EventRecord
 from eventfleet.web.feed_response import FeedResponse, message
 
@@ -94,6 +96,20 @@ class AsksNoRound(DomainFeedClient):
         await super().open(cursor)
 
 
+class LosesLateWakes(EventFeed):
+    """Without: a client is woken also where its time is over, and it has not noticed yet."""
+
+    async def wait(self, aggregate_id: str | None, seconds: float) -> bool:
+        waiting, waiter = self._waiting.setdefault(aggregate_id, {}), Waiter()
+        waiting[waiter] = None
+        try:
+            with suppress(TimeoutError), Timeout(seconds):
+                await waiter.future
+        finally:
+            del waiting[waiter]
+        return not waiter.future.cancelled()
+
+
 class SkipsWhatWokeIt(DomainFeedClient):
     """Without: only a client for which nothing came moves to the feed's place."""
 
@@ -115,7 +131,7 @@ class TakesStoredAgain(AggregateFeedClient):
 
 
 class JoinsLate(AggregateFeedClient):
-    """Without: the feed is joined before the store is read."""
+    """Without: the feed is joined before the store is read, or else a missing version is seen."""
 
     async def next(self) -> Sequence[FeedMessage]:
         reads = self._next < self._feed.first
@@ -123,6 +139,12 @@ class JoinsLate(AggregateFeedClient):
         if reads and self._next >= 0:
             self._next = self._feed.end
         return messages
+
+    def _take_coming(self, coming: Sequence[FeedEntry]) -> Sequence[FeedMessage]:
+        own = [each for each in coming if each.event.aggregate_id == self._aggregate_id]
+        new = [each for each in own if (each.event.version or 0) > self._version]
+        taken = [self._take(each.event, each.data) for each in new]
+        return [each for each in taken if each]
 
 
 class TrustsItsVersion(AggregateFeedClient):

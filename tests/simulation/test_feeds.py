@@ -56,7 +56,7 @@ RULES = {
     "in another life of the store the feed begins anew": (
         FeedParts(feed=without.LivesOnAsBefore),
         RESTORES,
-        {GAP, DOUBLE, BEHIND},
+        {GAP, DOUBLE, BEHIND, FOR_NOTHING},
     ),
     "each partition is read once a second": (
         FeedParts(feed=without.WaitsForNews),
@@ -73,12 +73,17 @@ RULES = {
         CUTS,
         {GAP, BEHIND},
     ),
+    "a client is woken also where its time is over": (
+        FeedParts(feed=without.LosesLateWakes),
+        CUTS,
+        {GAP, BEHIND},
+    ),
     "what was read from the store is not taken from the feed": (
         FeedParts(aggregate_client=without.TakesStoredAgain),
         CUTS,
         {DOUBLE, GAP},
     ),
-    "the feed is joined before the store is read": (
+    "the feed is joined before the store is read, or a missing version is seen": (
         FeedParts(aggregate_client=without.JoinsLate),
         CUTS,
         {GAP, BEHIND},

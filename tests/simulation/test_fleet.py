@@ -107,6 +107,9 @@ OWNER_RULES = {
     ),
 }
 
+# On a slow host thousands of schedules take longer than other tests may.
+pytestmark = pytest.mark.timeout(1800)
+
 
 @cache
 def faults_in(name: str) -> Counter[str]:
