@@ -73,6 +73,7 @@ worker command commands "$domain.replies"
 decider command
 
 decider serve
+allow serve --operation Read --topic "$domain.stored"
 
 allow audit --operation Read --topic "$domain." --resource-pattern-type prefixed
 for route in "$@"; do

@@ -188,8 +188,15 @@ HTTP_IN_HAND = _gauge("http_requests_in_hand", (), "Requests in progress")
 HTTP_LIMIT = _gauge(
     "http_requests_limit", (), "Requests that may be in progress at once (EVENTFLEET_HTTP_REQUESTS)"
 )
+HTTP_FEEDS = _gauge("http_feeds", (), "Live feeds that clients have open")
+HTTP_FEEDS_CUT = _counter(
+    "http_feeds_cut", ("reason",), "Live feeds that were ended: a slow client, or a problem's name"
+)
 COMMANDS = _counter("commands", ("domain", "outcome"), "Commands decided by an HTTP service")
-HTTP = (HTTP_REQUESTS, HTTP_SECONDS, HTTP_IN_HAND, HTTP_LIMIT, COMMANDS)
+HTTP = (
+    *(HTTP_REQUESTS, HTTP_SECONDS, HTTP_IN_HAND, HTTP_LIMIT),
+    *(HTTP_FEEDS, HTTP_FEEDS_CUT, COMMANDS),
+)
 
 # Of each process
 
@@ -240,7 +247,8 @@ LABEL_VALUES = {
     "partition": "the partitions assigned to the process; on gauges only, and dropped with them",
     "view": "the views of the domain; of rows also its totals",
     "build": "`live`, which queries read, and `next`, which will follow it",
-    "reason": "the rejection's reason; after 100 different ones of a domain and role, `other`",
+    "reason": "the rejection's reason; after 100 different ones of a domain and role, `other`; of"
+    " live feeds `slow`, or a problem's name",
     "rule": "the kind of rule: `every`, `after`, `on`, `size`, the class's name for a rule of your"
     " own; `&` and `~` join them as in the declaration, of `|` it is the side that holds",
     "status": "of markers: `ok`, `mine`, `done`, `rejected`, `busy`, `stale`, `missing`, `late`,"

@@ -85,18 +85,19 @@ class Application:
         may send requests from browsers, and read the responses."""
         self._domains, self._access, self._limits = domains, access, limits or Limits()
         requests = Shares(self._limits.concurrent_requests, "concurrent requests")
+        self._feeds = OpenFeeds()
         self._metrics = HttpMetrics(
             lambda: requests.held,
             requests.limit,
             decider_metrics or DeciderMetrics(),
             {name: services.commands.outcomes for name, services in domains.items()},
+            self._feeds,
         )
         document = lru_cache(maxsize=MAX_CACHED_DOCUMENTS)(self._openapi_document)
         self._access_log = access_log
         own = probes.operations(self._metrics, Readiness(checks or {}), document)
         self._operations = [*OPERATIONS, *operations, *own]
         bodies = Shares(self._limits.bodies_bytes, "bytes of the bodies of concurrent requests")
-        self._feeds = OpenFeeds()
         shared = self._limits, requests, bodies, self._feeds
         endpoints = [Endpoint(o, domains, access, *shared) for o in self._operations]
         routes = [Route(e.operation.path, e, methods=[e.operation.method]) for e in endpoints]

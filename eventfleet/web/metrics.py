@@ -10,6 +10,8 @@ from prometheus_client.registry import Collector
 from eventfleet.service.decider_metrics import DeciderMetrics
 from eventfleet.service.metric_definitions import (
     COMMANDS,
+    HTTP_FEEDS,
+    HTTP_FEEDS_CUT,
     HTTP_IN_HAND,
     HTTP_LIMIT,
     HTTP_REQUESTS,
@@ -18,6 +20,7 @@ from eventfleet.service.metric_definitions import (
 from eventfleet.service.metric_families import histogram_family, number_family
 from eventfleet.service.process_metrics import process_registry
 from eventfleet.stores.histogram import Histogram
+from eventfleet.web.open_feeds import OpenFeeds
 
 KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 OTHER_METHOD = "other"
@@ -36,9 +39,10 @@ class HttpMetrics(Collector):
         max_requests: int,
         deciders: DeciderMetrics,
         outcomes: OutcomeCounts,
+        feeds: OpenFeeds,
     ) -> None:
         self._active_requests, self._max_requests = active_requests, max_requests
-        self._outcomes = outcomes
+        self._outcomes, self._feeds = outcomes, feeds
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._histograms: dict[tuple[str, str], Histogram] = {}
         self._registry = process_registry()
@@ -67,6 +71,9 @@ class HttpMetrics(Collector):
         yield histogram_family(HTTP_SECONDS, self._histograms.items())
         yield number_family(HTTP_IN_HAND, [((), self._active_requests())])
         yield number_family(HTTP_LIMIT, [((), self._max_requests)])
+        yield number_family(HTTP_FEEDS, [((), self._feeds.shares.held)])
+        cuts = self._feeds.cuts.items()
+        yield number_family(HTTP_FEEDS_CUT, [((reason,), count) for reason, count in cuts])
         commands = [
             ((domain, outcome), count)
             for domain, counts in self._outcomes.items()

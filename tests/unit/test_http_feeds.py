@@ -279,6 +279,9 @@ async def test_a_slow_client_is_cut_off_and_told_so_when_it_returns(
         await service.shop.memory.store(f"e{number}", f"o-{number}", type="Placed", data=large)
     await until(lambda: service.shop.feed.clients == 0)
     writer.close()
+    page = (await service.shop.client.get("/metrics")).text
+    assert 'eventfleet_http_feeds_cut_total{reason="slow"} 1.0' in page
+    assert "eventfleet_http_feeds 0.0" in page
     assert "was cut off: the client" in caplog.text
     async with service.following("feed") as got:
         await until(lambda: len(got) == 60)

@@ -26,6 +26,7 @@ from eventfleet.stores.server_calls import timed_call
 from eventfleet.stores.topic_faults import TopicFault, replace_topic_faults
 from eventfleet.topics.record import LogRecord
 from eventfleet.web.metrics import HttpMetrics
+from eventfleet.web.open_feeds import OpenFeeds
 from eventfleet.workers.metrics import COUNTED, Metrics
 from tests import metrics_page
 
@@ -58,7 +59,9 @@ async def rendered() -> list[str]:
     meter.add_chunk(0.1, report, [RECORD])
     worker.views("orders").rows["by_day"] = 1
     worker.views("orders").builds[0] = [BuildStatus("by_day", "next", ready=False, behind=7)]
-    http = HttpMetrics(lambda: 1, 2, deciders, {"orders": {"accepted": 1}})
+    feeds = OpenFeeds()
+    feeds.note_cut("ann", "/domains/orders/feed", "slow", "the client took nothing")
+    http = HttpMetrics(lambda: 1, 2, deciders, {"orders": {"accepted": 1}}, feeds)
     http.observe("/live", "GET", 200, 0.1)
     pages = [worker.render().decode(), http.render().decode()]
     await task.end()
