@@ -585,6 +585,8 @@ def test_a_command_for_every_row_is_checked_before_the_file_is_read(
         (["events", "orders", "o-1", "--types", ""], "--types names no type"),
         (["events", "orders", "o-1", "--types", " ,"], "--types names no type"),
         (["events", "orders", "", "--json"], "give the ID of one aggregate, or --all"),
+        (["follow", "orders", "o-1", "--all"], "--all is for a whole domain, and without --cursor"),
+        (["follow", "orders"], "EVENTFLEET_SERVICE_URL names no HTTP service to follow"),
         (["audit", "--views", ","], "--views names no view"),
         (["worker", "append", "--domain", ""], "there is no domain ''"),
         (["serve", ""], "there is no domain ''"),

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from joserfc.jwk import OctKey
 
+from eventfleet.cli.http_client import http_client
 from eventfleet.clients import FeedRefused, FeedUpdate, follow
 from eventfleet.feeds import event_feed
 from eventfleet.runtime.http_server import listening_socket, serve
@@ -305,6 +306,24 @@ async def test_a_heartbeat_moves_the_cursor_of_a_client_that_chooses(
     async with service.following("feed", cursor=last.removeprefix("id: ")) as got:
         await until(lambda: len(got) == 1)
     assert events(got) == ["o-1 2"]
+
+
+async def test_the_client_of_the_command_line_follows_a_domain_and_an_aggregate(
+    service: Served,
+) -> None:
+    await service.place("o-1", "o-2")
+    await service.pay("o-2")
+    async with http_client(Settings(service_url=service.url), "orders") as client:
+        for asked, expected in (
+            ((None, ["Paid"], ""), "o-2 2"),
+            (("o-2", [], ""), "o-2 1"),
+        ):
+            feed = client.follow(*asked, latest=False)
+            async with asyncio.timeout(20):
+                assert events([await anext(aiter(feed))]) == [expected]
+        with pytest.raises(FeedRefused, match="status 404"):
+            async with http_client(Settings(service_url=service.url), "none") as other:
+                await anext(aiter(other.follow(None, [], "", latest=True)))
 
 
 async def test_open_feeds_are_limited_and_take_no_part_of_the_limit_on_requests(
