@@ -7,7 +7,7 @@ BENCH := .venv-bench
 # What `make run` runs, unless EVENTFLEET_DOMAINS names domains of your own.
 SAMPLE_DOMAINS := eventfleet.domains.orders,eventfleet.domains.bank,eventfleet.domains.trading,eventfleet.domains.cart,eventfleet.domains.game,eventfleet.domains.process_log,examples.chat
 
-.PHONY: run test check check-python faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers document-growth file-growth audit-memory \
+.PHONY: run test check check-python faults late-requests bench metrics-cost scale rehearse-scaling soak chat callers feeds document-growth file-growth audit-memory \
 	check-image check-install check-cluster check-monitoring lock clean
 
 run: export EVENTFLEET_DOMAINS ?= $(SAMPLE_DOMAINS)
@@ -93,6 +93,10 @@ chat: $(VENV)/dev.stamp
 callers: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.servers.install
 	@$(BIN)/python -m benchmarks.callers
+
+# Live feeds beside a bare stream: CLIENTS=1200, RATE=10 (events a second), SECONDS=20.
+feeds: $(VENV)/dev.stamp
+	@$(BIN)/python -m benchmarks.feeds
 
 # DOCUMENTS=100000, CALLS=1000: documents and queries by size, and edits by callers beside a bare
 # transaction; the same servers as above.
