@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -148,7 +149,8 @@ class FeedResponse(Response):
         if refusal.problem_type.status == INTERNAL_ERROR:
             log_failure(error, refusal, self._asked.request)
         self._opened.cuts[refusal.problem_type.name] += 1
-        await self._send(send, message("end", to_details(refusal)))
+        with suppress(TooSlow):
+            await self._send(send, message("end", to_details(refusal)))
 
 
 def message(kind: str, data: Any, cursor: str | None = None) -> bytes:
