@@ -8,14 +8,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventfleet.stores.retry import RetryPolicy
+from eventfleet.stores.retry import FEED_CLIENT
 from eventfleet.topics.errors import EventfleetError
 
 EVENT, RELOAD, CUT, END = "message", "reload", "cut", "end"
 CONNECT_SECONDS = 10.0
 SILENCE_SECONDS = 45.0
 """Three heartbeats: a connection that brings none of them is lost."""
-RECONNECT = RetryPolicy(1.0, 30.0)
 BUSY = 429
 
 Headers = Mapping[str, str]
@@ -83,7 +82,7 @@ class FeedFollower:
                     raise
                 logger.warning("the feed is interrupted: %s", error)
                 self._failures += 1
-                pause = RECONNECT.pause(self._failures)
+                pause = FEED_CLIENT.pause(self._failures)
             await asyncio.sleep(pause)
 
     async def _updates(self, lines: Lines) -> AsyncIterator[FeedUpdate]:

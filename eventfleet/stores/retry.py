@@ -88,3 +88,6 @@ BACKGROUND = RetryPolicy(0.05, 2.0)
 
 KEY_SET = RetryPolicy(2.0, 60.0)
 """The URL of the keys for tokens is away, and the former ones are in use."""
+
+FEED_CLIENT = RetryPolicy(1.0, 30.0)
+"""A client connects to its feed again."""
