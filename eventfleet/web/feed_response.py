@@ -40,7 +40,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class FeedRequest(NamedTuple):
-    """What a client asks for: a feed from a `cursor` on; `anew`: from where without one.
+    """A client's request for a feed from a `cursor` on; `anew`: from where without one.
 
     `recheck` raises RequestRefused once the caller has lost its rights.
     """
