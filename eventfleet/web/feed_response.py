@@ -69,9 +69,8 @@ class FeedResponse(Response):
         self._feed, self._client, self._asked, self._opened = feed, client, asked, opened
         self._has_nothing = not asked.cursor and not asked.anew
         url = asked.request.url
-        kept = asked.request.query_params.multi_items()
-        told = [each for each in kept if each[0] not in ("cursor", "ticket")]
-        self._target = f"{url.path}?{told}"
+        choice = [each for each in asked.request.query_params.multi_items() if each[0] != "cursor"]
+        self._target = f"{url.path}?{choice}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._opened.shares.hold(self._asked.caller, 1), DisconnectWatch(receive):
